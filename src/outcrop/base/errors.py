@@ -1,0 +1,97 @@
+"""One tree for every error Outcrop raises on purpose.
+
+    OutcropError
+    ├── UserError               bad input or state that the caller can mend
+    │   ├── ModelRefused        a model directory that cannot be taken in, and why
+    │   ├── TemplateRefused     a chat template that fails, loops or grows past its limits
+    │   ├── NotFound            a name that stands for nothing here
+    │   ├── AlreadyExists       a name that is taken
+    │   ├── PromptTooLong       more tokens than the model's context window holds
+    │   ├── Overloaded          a bounded queue is full; try again later
+    │   └── AuthenticationError a request whose sender could not be established
+    └── InvariantError          a broken promise of our own code: a bug, never the caller's fault
+
+Each message says what happened, to which thing, and what would make it right. ``id`` is stable: scripts and
+``outcrop explain ID`` rely on it. What the AWS wire calls an exception lives in ``service.wire.errors``.
+"""
+
+from __future__ import annotations
+
+
+class OutcropError(Exception):
+    """Root of the tree."""
+
+    id = "OC-0000"
+
+
+class UserError(OutcropError):
+    """Something was asked that cannot be done as asked; the message says what would make it right."""
+
+    id = "OC-1000"
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what} {remedy}".rstrip())
+
+
+class ModelRefused(UserError):
+    """A model directory was not taken in: a file is missing, unsafe, damaged or of an unknown kind."""
+
+    id = "OC-2100"
+
+
+class TemplateRefused(UserError):
+    """A chat template failed, ran too long or produced too much text."""
+
+    id = "OC-2200"
+
+
+class NotFound(UserError):
+    """Nothing is known under this name."""
+
+    id = "OC-1404"
+
+
+class AlreadyExists(UserError):
+    """The name is taken already."""
+
+    id = "OC-1409"
+
+
+class PromptTooLong(UserError):
+    """The prompt has more tokens than the model's context window holds."""
+
+    id = "OC-3100"
+
+
+class Overloaded(UserError):
+    """The engine's bounded queue is full: nothing was started, and the same request may succeed later."""
+
+    id = "OC-3200"
+
+
+class AuthenticationError(UserError):
+    """The sender of a request could not be established.
+
+    ``code`` is the AWS exception name that a caller sees; ``detail`` is for the operator's log only.
+    """
+
+    id = "OC-4100"
+
+    def __init__(self, code: str, message: str, detail: str = "") -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(message)
+
+
+class InvariantError(OutcropError):
+    """A promise of Outcrop's own code does not hold: please report it with the text that follows."""
+
+    id = "OC-9000"
+
+
+def check(condition: bool, invariant: str) -> None:
+    """Raise ``InvariantError`` naming ``invariant`` unless it holds; unlike ``assert`` it survives ``python -O``."""
+    if not condition:
+        raise InvariantError(f"Broken invariant: {invariant}.")

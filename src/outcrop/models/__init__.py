@@ -1,0 +1,1 @@
+"""Architectures, tokenizers, chat templates, and weights in and out, straight from a Hugging Face directory."""
