@@ -1,0 +1,220 @@
+"""Set up everything a fresh checkout needs: `tools/setup.sh demo` or `tools/setup.sh dev`. Standard library only.
+
+1. a virtual environment in ``.venv`` (installs python3-venv first where Debian left it out and we are root)
+2. the packages of the lock, each checked against its hash, wheels only
+3. PyTorch, by the rule in torch_choice.py
+4. Outcrop itself, editable
+5. for ``dev``: the packages of the Node contract tests, when Node.js is there or can be installed
+
+A stamp, written last, holds a digest of all inputs: when nothing changed the next run ends at once. A run that was
+interrupted leaves a mark, and the next one starts over with an empty environment (pip's cache makes that quick).
+Two runs at the same time wait for each other. Nothing outside the checkout changes, except Debian packages as said.
+
+Not covered: PyTorch is fetched without a pinned hash, and Debian packages are trusted as apt trusts them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+from torch_choice import Probes, choose
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+UNFINISHED = VENV / "outcrop-setup-unfinished"
+NODE_TESTS = ROOT / "tests" / "contract" / "node"
+NODE_MAJOR_MIN = 20  # what @aws-sdk/client-bedrock-runtime asks for in its "engines"
+LOCKS = {"demo": "requirements-demo.lock", "dev": "requirements-dev.lock"}
+
+
+class SetupFailed(Exception):
+    """The set-up cannot go on; the message is one line that says what to do."""
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in (["demo"], ["dev"]):
+        print("usage: tools/setup.sh demo|dev", file=sys.stderr)
+        return 2
+    profile = arguments[0]
+    with (ROOT / "pyproject.toml").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if is_current(profile):
+            return 0
+        try:
+            set_up(profile)
+        except SetupFailed as failure:
+            UNFINISHED.unlink(missing_ok=True)  # incomplete, but not broken: the next run goes on from here
+            print(f"setup: {failure}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def set_up(profile: str) -> None:
+    """Bring ``.venv`` to what ``profile`` needs; raises ``SetupFailed``."""
+    started = time.monotonic()
+    make_environment()
+    UNFINISHED.touch()
+    lock = LOCKS[profile]
+    say(f"installing packages from {lock} (a minute or two the first time)")
+    pip("--require-hashes", "--only-binary", ":all:", "-r", lock)
+    install_torch()
+    say("installing Outcrop itself (editable)")
+    pip("--no-deps", "--no-build-isolation", "--editable", ".")
+    if profile == "dev":
+        install_node_packages()
+    stamp(profile).write_text(inputs_digest(profile), encoding="ascii")
+    UNFINISHED.unlink()
+    say(f"ready in {time.monotonic() - started:.0f} s")
+
+
+def is_current(profile: str) -> bool:
+    """Whether the last set-up for ``profile`` ended well and nothing it depends on has changed since."""
+    mark = stamp(profile)
+    return (
+        not UNFINISHED.exists()
+        and PYTHON.exists()
+        and mark.exists()
+        and mark.read_text(encoding="ascii") == inputs_digest(profile)
+    )
+
+
+def stamp(profile: str) -> Path:
+    return VENV / f"outcrop-setup-{profile}"
+
+
+def inputs_digest(profile: str) -> str:
+    """Digest of the files that decide what is installed, and of where: a moved checkout needs a new environment."""
+    digest = hashlib.sha256(f"{ROOT} ".encode())
+    tools = ROOT / "tools"
+    files = [ROOT / LOCKS[profile], ROOT / "pyproject.toml", tools / "bootstrap.py", tools / "torch_choice.py"]
+    if profile == "dev":
+        files.append(NODE_TESTS / "package-lock.json")
+        digest.update(f"node {node_major() or 0} ".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def make_environment() -> None:
+    """A virtual environment that works and was set up whole, or an empty new one."""
+    if not UNFINISHED.exists() and environment_works():
+        return
+    if not can_make_environments():
+        install_debian_packages(["python3-venv"], "this Python cannot make virtual environments")
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    done = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SetupFailed(f"python -m venv failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def environment_works() -> bool:
+    """Whether ``.venv`` has a supported Python with pip, and was made at this very place."""
+    program = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
+    try:
+        done = subprocess.run([PYTHON, "-c", program], capture_output=True, check=False)
+        pip_script = (VENV / "bin" / "pip").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return done.returncode == 0 and f"{VENV}/bin/" in pip_script  # scripts name the place they were made for
+
+
+def can_make_environments() -> bool:
+    # Asked in a new process: importlib would not see a package that apt-get installs meanwhile.
+    done = subprocess.run([sys.executable, "-c", "import venv, ensurepip"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def install_torch() -> None:
+    requirement = torch_requirement()
+    choice = choose(requirement, Probes.of_machine(PYTHON, requirement))
+    say(choice.line)
+    if choice.pip_arguments:
+        pip(*choice.pip_arguments)
+
+
+def torch_requirement() -> str:
+    """The range that pyproject.toml accepts, such as ``torch>=2.11,<2.14``."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    return next(str(requirement) for requirement in extras["models"] if requirement.startswith("torch>"))
+
+
+def install_node_packages() -> None:
+    """Packages for the Node contract tests; without Node those tests skip, and a line says what to install."""
+    if (node_major() or 0) < NODE_MAJOR_MIN and os.geteuid() == 0 and shutil.which("apt-get"):
+        with contextlib.suppress(SetupFailed):  # the line below says what is missing
+            install_debian_packages(["nodejs", "npm"], "the Node contract tests need Node.js")
+    major = node_major()
+    if major is None or major < NODE_MAJOR_MIN or not shutil.which("npm"):
+        found = f"found Node.js {major}" if major else "found none"
+        say(f"the Node contract tests will skip: install Node.js {NODE_MAJOR_MIN} or later with npm ({found})")
+        return
+    say("installing the packages of the Node contract tests")
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+    done = subprocess.run(command, cwd=NODE_TESTS, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SetupFailed(f"npm ci failed in {NODE_TESTS.relative_to(ROOT)}: {done.stderr.strip()}")
+
+
+def node_major() -> int | None:
+    """The major version of the Node.js on the path, if there is one."""
+    try:
+        done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    version = done.stdout.strip()
+    return int(version.removeprefix("v").split(".")[0]) if version.startswith("v") else None
+
+
+def install_debian_packages(packages: list[str], why: str) -> None:
+    names = " ".join(packages)
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise SetupFailed(f"{why}: run `sudo apt-get install {names}` and try again")
+    say(f"{why}: installing {names} with apt-get")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
+        done = subprocess.run(
+            ["apt-get", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        if done.returncode != 0:
+            raise SetupFailed(f"apt-get {command[0]} failed: {done.stderr.strip()}")
+
+
+def pip(*arguments: str) -> None:
+    """`pip install` with one line of progress per package on a terminal, and its whole output when it fails."""
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
+    output: list[str] = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        collected = 0
+        for line in process.stdout:
+            output.append(line)
+            if line.startswith("Collecting ") and sys.stdout.isatty():
+                collected += 1
+                print(f"\r  {collected:3} {line.split()[1]:<60.60}", end="", flush=True)
+        if collected:
+            print("\r" + " " * 66 + "\r", end="", flush=True)
+    if process.returncode != 0:
+        raise SetupFailed(f"pip failed\n{''.join(output[-30:])}")
+
+
+def say(line: str) -> None:
+    print(f"setup: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
