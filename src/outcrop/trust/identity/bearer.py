@@ -1,0 +1,108 @@
+"""Bedrock short-term API keys: a presigned request in base64, so they are verified like one and stored nowhere.
+
+A key is ``bedrock-api-key-`` and the base64 of ``bedrock.amazonaws.com/?Action=CallWithBearerToken&X-Amz-…&Version=1``:
+a POST with an empty body to that fixed host, signed without ``Version``. It lives 12 hours at most, works in the region
+it was signed for, and dies with the access key that made it. Source: AWS's aws-bedrock-token-generator 1.1.0
+(Apache-2.0), whose keys are accepted unchanged.
+
+Not covered: revoking one key alone (disable the access key instead), binding a key to a client, and long-term API keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from urllib.parse import quote_from_bytes
+
+from outcrop.base.errors import AuthenticationError, UserError
+from outcrop.trust.identity import refusals, sigv4
+from outcrop.trust.identity.canonical import SignedRequest, SigningRules, header_lists, query_pairs
+from outcrop.trust.identity.credentials import Credential, CredentialSource, Principal
+
+PREFIX = "bedrock-api-key-"
+HOST = b"bedrock.amazonaws.com"
+SERVICE = "bedrock"
+EXPIRES_MAX_S = 43_200  # 12 hours
+KEY_LENGTH_MAX = 4096  # characters; a key without session token has about 450
+
+_ACTION = (b"Action", b"CallWithBearerToken")
+_VERSION = (b"Version", b"1")
+_RULES = SigningRules()
+
+
+def verify(key: bytes, credentials: CredentialSource, region: str, now: datetime, max_skew_s: int) -> Principal:
+    """The principal that made the API key ``key``, or an ``AuthenticationError``."""
+    query = query_pairs(_unwrap(key))
+    if query.count(_ACTION) != 1 or query.count(_VERSION) != 1 or _names(query, b"Action", b"Version") != 2:
+        raise _not_valid("the key's query must hold Action=CallWithBearerToken and Version=1, once")
+    query.remove(_VERSION)
+    request = SignedRequest("POST", b"/", b"", [(b"host", HOST)], b"")
+    headers = header_lists(request)
+    try:
+        claim = sigv4.parse_query_claim(headers, query, EXPIRES_MAX_S)
+        sigv4.check_scope(claim, region, SERVICE)
+        sigv4.check_time(claim, now, max_skew_s)
+    except AuthenticationError as error:
+        if error.what.startswith("Signature expired"):
+            raise refusals.denied("Bearer Token has expired", error.what) from None
+        raise _not_valid(error.what) from None
+    if claim.has_session_token or claim.access_key_id.startswith("ASIA"):
+        raise refusals.temporary_credentials()
+    credential = credentials.lookup(claim.access_key_id)
+    canonical = sigv4.canonical_of(request, query, headers, claim, _RULES)
+    secret = refusals.DUMMY_SECRET if credential is None else credential.secret
+    if not sigv4.verify(claim, secret, canonical) or credential is None:
+        raise _not_valid(f"unknown access key {claim.access_key_id} or wrong signature")
+    return credential.principal("bearer")
+
+
+def mint(credential: Credential, region: str, expires_s: int, now: datetime) -> str:
+    """A new API key for ``region`` that works from ``now`` for ``expires_s`` seconds (12 hours at most)."""
+    if not 1 <= expires_s <= EXPIRES_MAX_S:
+        raise UserError(
+            f"An API key cannot live {expires_s} s.", f"Choose from 1 to {EXPIRES_MAX_S} seconds (12 hours)."
+        )
+    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{credential.access_key_id}/{timestamp[:8]}/{region}/{SERVICE}/{sigv4.TERMINATOR}"
+    query = [
+        _ACTION,
+        (b"X-Amz-Algorithm", sigv4.ALGORITHM.encode()),
+        (b"X-Amz-Credential", scope.encode()),
+        (b"X-Amz-Date", timestamp.encode()),
+        (b"X-Amz-Expires", str(expires_s).encode()),
+        (b"X-Amz-SignedHeaders", b"host"),
+        (b"X-Amz-Signature", b"-"),
+    ]
+    request = SignedRequest("POST", b"/", b"", [(b"host", HOST)], b"")
+    headers = header_lists(request)
+    claim = sigv4.parse_query_claim(headers, query, EXPIRES_MAX_S)
+    canonical = sigv4.canonical_of(request, query, headers, claim, _RULES)
+    query[-1] = (b"X-Amz-Signature", sigv4.signature(claim, credential.secret, canonical).encode())
+    text = "&".join(f"{name.decode()}={quote_from_bytes(value, safe='')}" for name, value in [*query, _VERSION])
+    return PREFIX + base64.b64encode(HOST + b"/?" + text.encode()).decode()
+
+
+def _unwrap(key: bytes) -> bytes:
+    """The raw query inside an API key. Padding may be absent: shells and config files lose it."""
+    if not key.startswith(PREFIX.encode()):
+        raise refusals.denied("Invalid API Key format: Must start with pre-defined prefix")
+    body = key[len(PREFIX) :].rstrip(b"=")
+    if len(key) > KEY_LENGTH_MAX:
+        raise _not_valid("the key is too long")
+    try:
+        text = base64.b64decode(body + b"=" * (-len(body) % 4), validate=True)
+    except binascii.Error as error:
+        raise _not_valid(f"not base64: {error}") from None
+    host, slash, query = text.partition(b"/?")
+    if host != HOST or not slash:
+        raise _not_valid("the key was not made for " + HOST.decode())
+    return query
+
+
+def _names(query: list[tuple[bytes, bytes]], *names: bytes) -> int:
+    return sum(name in names for name, _ in query)
+
+
+def _not_valid(detail: str) -> AuthenticationError:
+    return refusals.denied("Authentication failed: Please make sure your API Key is valid.", detail)
