@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -65,14 +66,22 @@ def _yarn_temperature(rope: RopeConfig) -> float:
 class RotaryTable(nn.Module):
     """Positions to cos and sin, ``[..., 1, head_dim / 2]`` each, computed in fp32 and then cast."""
 
+    inverse: Tensor
+
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         inverse, self.scale = frequencies(config.rope, config.head_dim, config.max_positions)
         self.register_buffer("inverse", inverse, persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryTable:
+        exact = self.inverse
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.inverse.dtype != exact.dtype:
+            self.inverse = exact.to(self.inverse.device)  # a model cast to bf16 keeps its frequencies in fp32
+        return self
+
     def forward(self, positions_N: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        assert isinstance(self.inverse, Tensor)
-        angles = positions_N.float()[..., None, None] * self.inverse.float()
+        angles = positions_N.float()[..., None, None] * self.inverse
         return (angles.cos() * self.scale).to(dtype), (angles.sin() * self.scale).to(dtype)
 
 
