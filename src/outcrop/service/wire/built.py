@@ -1,0 +1,35 @@
+"""The operations that this release answers: the one list that the generator, the server and the coverage page share.
+
+Adding a name here and running ``python tools/generate_wire.py`` makes the operation's types; every other
+operation of the six services routes as well, and is answered 501.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+BUILT: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bedrock-runtime": (
+            "Converse",
+            "ConverseStream",
+            "CountTokens",
+            "InvokeModel",
+            "InvokeModelWithResponseStream",
+        ),
+        "bedrock": (
+            "GetFoundationModel",
+            "GetInferenceProfile",
+            "ListFoundationModels",
+            "ListInferenceProfiles",
+        ),
+        "bedrock-agent": (),
+        "bedrock-agent-runtime": (),
+        "sagemaker-runtime": (
+            "InvokeEndpoint",
+            "InvokeEndpointWithResponseStream",
+        ),
+        "sts": ("GetCallerIdentity",),
+    }
+)

@@ -1,0 +1,147 @@
+"""Which operation a request names, found on the raw path.
+
+The path is taken as it came: segments are split before anything is decoded, so ``%2F`` stays inside a label, a colon
+may come raw or as ``%3A``, and a trailing slash is a segment of its own. Labels are percent-decoded exactly once.
+Literal segments beat labels. Where two services share a method and a path, the host name decides, then the
+``api/SERVICE`` token of the AWS SDK for JavaScript's user agent, then the kind of ARN in the path.
+Query-protocol services are found by ``Action`` in the query string or in the form body of a request to ``/``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from outcrop.service.wire.errors import no_route, serialization
+from outcrop.service.wire.form import percent_decode, query_action
+from outcrop.service.wire.generated.operations import OPERATIONS
+from outcrop.service.wire.model import Operation
+
+HeaderList = Sequence[tuple[bytes, bytes]]
+
+# Bedrock's tag operations exist twice with one path; the agent runtime's tags are those of sessions
+# (the pattern of its TaggableResourcesArn).
+_RESOURCE_OWNER = {"session": "bedrock-agent-runtime"}
+
+_SDK_SERVICE = re.compile(rb"\bapi/([a-z0-9_-]+)#")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An operation and the labels of its path, decoded."""
+
+    operation: Operation
+    labels: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Route:
+    operation: Operation
+    labels: tuple[tuple[str, int], ...]
+    greedy: str = ""
+    greedy_at: int = 0
+
+
+@dataclass(slots=True)
+class _Node:
+    """One segment of the tree: routes that end here by method, literal children, the label child, greedy routes."""
+
+    ends: dict[str, list[_Route]] = field(default_factory=dict)
+    literals: dict[bytes, _Node] = field(default_factory=dict)
+    label: _Node | None = None
+    greedy: dict[str, list[_Route]] = field(default_factory=dict)
+
+
+class Router:
+    """A segment tree over operations; ``match`` costs one dictionary look-up per segment."""
+
+    def __init__(self, operations: Iterable[Operation] = tuple(OPERATIONS.values())) -> None:
+        self._root = _Node()
+        self._actions: dict[str, Operation] = {}
+        for operation in operations:
+            if operation.protocol == "query":
+                self._actions[operation.name] = operation
+            else:
+                self._add(operation)
+
+    def match(self, method: str, raw_path: bytes, raw_query: bytes, headers: HeaderList, body: bytes = b"") -> Match:
+        """The operation that a request names; ``NoRoute`` where there is none.
+
+        ``body`` is looked at only for a request to ``/``, whose query-protocol action may stand in its form.
+        """
+        segments = raw_path.split(b"/")
+        if segments[0] or len(segments) < 2:
+            raise no_route(method, raw_path)
+        routes = self._find(self._root, segments, 1, method)
+        if not routes:
+            if raw_path == b"/" and method in ("GET", "POST"):
+                return self._match_action(method, raw_query, headers, body)
+            raise no_route(method, raw_path)
+        route = routes[0] if len(routes) == 1 else _choose(routes, segments, headers)
+        return Match(route.operation, _labels(route, segments))
+
+    def _add(self, operation: Operation) -> None:
+        node = self._root
+        labels: list[tuple[str, int]] = []
+        for position, segment in enumerate(operation.uri.split("/")[1:], start=1):
+            if segment.endswith("+}"):
+                route = _Route(operation, tuple(labels), segment[1:-2], position)
+                node.greedy.setdefault(operation.method, []).append(route)
+                return
+            if segment.startswith("{"):
+                labels.append((segment[1:-1], position))
+                node.label = node.label or _Node()
+                node = node.label
+            else:
+                node = node.literals.setdefault(segment.encode("ascii"), _Node())
+        node.ends.setdefault(operation.method, []).append(_Route(operation, tuple(labels)))
+
+    def _find(self, node: _Node, segments: Sequence[bytes], position: int, method: str) -> list[_Route] | None:
+        if position == len(segments):
+            return node.ends.get(method)
+        segment = segments[position]
+        child = node.literals.get(segment)
+        if child is not None and (routes := self._find(child, segments, position + 1, method)):
+            return routes
+        if segment and node.label is not None and (routes := self._find(node.label, segments, position + 1, method)):
+            return routes
+        return node.greedy.get(method) if segment else None
+
+    def _match_action(self, method: str, raw_query: bytes, headers: HeaderList, body: bytes) -> Match:
+        action = query_action(raw_query, headers, body if method == "POST" else b"")
+        if action is None:
+            raise no_route(method, b"/")
+        operation = self._actions.get(action)
+        if operation is None:
+            raise no_route(
+                method, b"/?Action=" + action.encode("utf-8", "replace"), next(iter(self._actions.values())).service
+            )
+        return Match(operation, {})
+
+
+def _choose(routes: list[_Route], segments: Sequence[bytes], headers: HeaderList) -> _Route:
+    """One of several routes with the same method and path."""
+    by_service = {route.operation.service: route for route in routes}
+    for name, value in headers:
+        if name in (b"host", b":authority"):
+            named = value.split(b".", 1)[0].decode("latin-1").lower().removesuffix("-fips")
+        elif name in (b"user-agent", b"x-amz-user-agent") and (found := _SDK_SERVICE.search(value.lower())):
+            named = found[1].decode("ascii").replace("_", "-")
+        else:
+            continue
+        if named in by_service:
+            return by_service[named]
+    resource = segments[routes[0].labels[-1][1]] if routes[0].labels else b""
+    kind = re.split(r"[:/]", percent_decode(resource).split(":", 5)[-1])[0] if resource.startswith(b"arn") else ""
+    return by_service.get(_RESOURCE_OWNER.get(kind, ""), routes[0])
+
+
+def _labels(route: _Route, segments: Sequence[bytes]) -> dict[str, str]:
+    try:
+        labels = {name: percent_decode(segments[position]) for name, position in route.labels}
+        if route.greedy:
+            labels[route.greedy] = "/".join(percent_decode(segment) for segment in segments[route.greedy_at :])
+    except ValueError as error:
+        raise serialization(route.operation, f"The path of the request cannot be read: {error}.") from None
+    return labels
