@@ -39,10 +39,14 @@ def sign(
     terminator: str = "aws4_request",
     expires: str | None = None,
     payload_hash: str | None = None,
+    host_as: str = "host",
 ) -> SignedRequest:
-    """A signed request: header form, or presigned when ``expires`` is given. ``unsigned`` headers are added after."""
+    """A signed request: header form, or presigned when ``expires`` is given. ``unsigned`` headers are added after.
+
+    ``host_as=":authority"`` signs as an HTTP/2 client does, while the server still sees ``host``.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%SZ")
-    signed = {"host": "localhost:8080", **(headers or {})}
+    signed = {host_as: "localhost:8080", **(headers or {})}
     if expires is None:
         signed["x-amz-date"] = stamp
     names = ";".join(sorted(signed))
@@ -83,7 +87,7 @@ def sign(
         method,
         path.encode(),
         "&".join(f"{name}={value}" for name, value in pairs).encode(),
-        [(name.encode(), value.encode()) for name, value in arriving],
+        [(name.replace(":authority", "host").encode(), value.encode()) for name, value in arriving],
         body,
     )
 
