@@ -1,0 +1,137 @@
+"""``outcrop doctor``: what this installation is made of, and whether it can do its job."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from outcrop.base.errors import OutcropError
+
+DISK_BYTES_MIN = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. ``remedy`` says what would make it right."""
+
+    check: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+    remedy: str = ""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "doctor",
+        parents=[common],
+        help="look at this installation and its data",
+        description="Look at this installation and its data directory. Exit code 1 when something must be mended.",
+        epilog="example: outcrop doctor --data ./data",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    findings = list(examine(args.data))
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{finding.status:8} {finding.check}: {finding.found} {finding.remedy}".rstrip())
+    return 1 if any(finding.status == "failed" for finding in findings) else 0
+
+
+def examine(data: Path) -> Iterator[Finding]:
+    """Every check, the ones that others build on first."""
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.machine()} {platform.system()}")
+    for package in ("torch", "safetensors", "tokenizers", "jinja2", "msgspec", "uvicorn", "zttp", "cryptography"):
+        yield _package(package)
+    yield _tls_library()
+    yield _cpu()
+    yield from _data(data)
+    yield _checked("default model", _default_model)
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "failed", "not installed", "Run `make setup`, or pip install 'outcrop[service]'.")
+
+
+def _tls_library() -> Finding:
+    flags = "TLS 1.3" if ssl.HAS_TLSv1_3 else "no TLS 1.3"
+    alpn = "ALPN" if ssl.HAS_ALPN else "no ALPN: HTTP/2 over TLS cannot be negotiated"
+    return Finding("TLS library", "ok" if ssl.HAS_ALPN else "failed", f"{ssl.OPENSSL_VERSION}, {flags}, {alpn}")
+
+
+def _cpu() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("processor", "warning", f"{os.cpu_count()} cores; torch is not installed")
+    import torch  # noqa: PLC0415 - takes seconds
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    return Finding("processor", "ok", f"{os.cpu_count()} cores, {device}, {torch.get_num_threads()} torch threads")
+
+
+def _data(data: Path) -> Iterator[Finding]:
+    if not data.exists():
+        yield Finding("data directory", "ok", f"{data} does not exist yet: `outcrop up` makes it")
+        return
+    mode = data.stat().st_mode & 0o777
+    private = mode & 0o077 == 0
+    yield Finding(
+        "data directory",
+        "ok" if private else "failed",
+        f"{data}, mode {mode:04o}",
+        "" if private else f"Others can read your keys. Run: chmod 700 {data}",
+    )
+    free = shutil.disk_usage(data).free
+    enough = free >= DISK_BYTES_MIN
+    yield Finding("disk", "ok" if enough else "warning", f"{free / 1e9:.1f} GB free")
+    yield _checked("deployment", lambda: _deployment(data))
+    yield _checked("certificate", lambda: _certificate(data))
+    yield _checked("models", lambda: _models(data))
+
+
+def _checked(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, "ok", look())
+    except OutcropError as error:
+        return Finding(name, "failed", str(error))
+
+
+def _deployment(data: Path) -> str:
+    from outcrop.base.deployment import Deployment  # noqa: PLC0415
+
+    deployment = Deployment.load(data)
+    return f"account {deployment.account} in {deployment.region}, partition {deployment.partition}"
+
+
+def _certificate(data: Path) -> str:
+    from outcrop.trust.crypto.ca import describe_tls  # noqa: PLC0415
+
+    return describe_tls(data / "tls")
+
+
+def _models(data: Path) -> str:
+    from outcrop.models.registry import ModelRegistry  # noqa: PLC0415
+
+    return ", ".join(info.model_id for info in ModelRegistry(data / "models").list())
+
+
+def _default_model() -> str:
+    from outcrop.models.registry import bundled_models  # noqa: PLC0415
+
+    return ", ".join(f"{info.model_id} ({info.parameters:,} parameters)" for info in bundled_models())
+

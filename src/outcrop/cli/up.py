@@ -1,0 +1,123 @@
+"""``outcrop up``: the service in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from outcrop.base.errors import UserError
+
+if TYPE_CHECKING:
+    from outcrop.service.assemble import Service
+    from outcrop.service.config import ServiceConfig
+    from outcrop.service.server import Listening
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "up",
+        parents=[common],
+        help="start the service in the foreground",
+        description="Start the service on the loopback interface and say how to reach it. The first start makes an "
+        "account with a root key, whose secret is shown this once. Ctrl-C stops it.",
+        epilog="example: outcrop up --data ./data --port 8080 --https-port 8443",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="HTTP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--https-port", type=int, default=8443, help="HTTPS port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument("--region", help="the region of a new deployment (default: us-east-1); fixed afterwards")
+    parser.add_argument("--verbose", action="store_true", help="log each request that went wrong, and why")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from outcrop.service.config import ServiceConfig  # noqa: PLC0415 - heavy: only this verb needs a server
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    config = ServiceConfig(data=args.data, host=args.host, http_port=args.port, https_port=args.https_port)
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        asyncio.run(_serve(config, args.region, args.json))
+    else:
+        uvloop.run(_serve(config, args.region, args.json))
+    return 0
+
+
+async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> None:
+    from outcrop.service import assemble, server  # noqa: PLC0415
+    from outcrop.service.hosting import DEFAULT_MODEL_ID  # noqa: PLC0415
+    from outcrop.trust.crypto.ca import ensure_tls  # noqa: PLC0415
+
+    plain = server.bind(config.host, config.http_port)
+    secure = server.bind(config.host, config.https_port)
+    deployment = assemble.open_deployment(config, region)
+    if region is not None and region != deployment.region:
+        raise UserError(
+            f"{config.data} was made for region {deployment.region}, not {region}.",
+            "Leave --region out, or choose another --data directory.",
+        )
+    service = assemble.assemble(config, deployment)
+    tls = ensure_tls(config.data / assemble.TLS_FOLDER, hosts=[config.host])
+
+    async def ready(listening: Listening) -> None:
+        await service.host.get(DEFAULT_MODEL_ID)
+        report = _report(service, config, listening)
+        print(json.dumps(report) if as_json else _text(report), flush=True)
+
+    try:
+        await server.serve(service.app, host=config.host, plain=plain, secure=secure, tls=tls, ready=ready)
+    finally:
+        await service.close()
+
+
+def _report(service: Service, config: ServiceConfig, listening: Listening) -> dict[str, object]:
+    keys = [key.access_key_id for key in service.identity.list_keys() if key.active]
+    return {
+        "endpoint": listening.http_url,
+        "https_endpoint": listening.https_url,
+        "region": service.deployment.region,
+        "account": service.deployment.account,
+        "data": str(config.data),
+        "access_key_id": keys[0] if keys else None,
+        "secret_access_key": service.first_key.secret_access_key if service.first_key else None,
+        "models": [info.model_id for info in service.host.models()],
+    }
+
+
+def _text(report: dict[str, object]) -> str:
+    exports = {
+        "AWS_ENDPOINT_URL": report["endpoint"],
+        "AWS_REGION": report["region"],
+        "AWS_ACCESS_KEY_ID": report["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": report["secret_access_key"],
+    }
+    lines = [
+        f"Outcrop is up: {report['endpoint']} and {report['https_endpoint']} (data in {report['data']})",
+        "",
+        *(f"export {name}={value}" for name, value in exports.items() if value),
+        "",
+    ]
+    if report["secret_access_key"]:
+        lines.append("The secret is shown this once. More keys: outcrop key create")
+    else:
+        lines.append("Secrets are shown only when made. A new key: outcrop key create")
+    models = report["models"]
+    assert isinstance(models, list)
+    lines += [
+        "TLS clients trust the private CA by the lines of: outcrop trust",
+        "An API key for OpenAI and Anthropic clients: outcrop key bearer",
+        "",
+        "models: " + ", ".join(models),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""The ASGI application: reads a body within its bounds, runs the pipeline, sends the reply, notices who goes away.
+
+Thin on purpose: no framework stands between the socket's bytes and the signature check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from outcrop.base.clock import Clock
+from outcrop.service.config import Limits
+from outcrop.service.faults import Fault, to_aws
+from outcrop.service.http import RawRequest, Reply
+from outcrop.service.pipeline import Pipeline
+from outcrop.service.routing import Routes
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger("outcrop.service")
+
+
+class ClientGone(Exception):
+    """The client hung up; nobody is left to answer."""
+
+
+class App:
+    """One service behind ASGI 3."""
+
+    def __init__(self, pipeline: Pipeline, routes: Routes, clock: Clock, limits: Limits) -> None:
+        self._pipeline = pipeline
+        self._routes = routes
+        self._clock = clock
+        self._limits = limits
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1003})
+            return
+        request_id = str(uuid.uuid4())
+        head = RawRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], b"")
+        try:
+            body = await self._read_body(head, receive)
+        except ClientGone:
+            return
+        except Fault as error:
+            reply = self._routes.fault(head)(to_aws(error, "", request_id), request_id)
+            await _send(reply, request_id, send, close=True)
+            return
+        request = RawRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
+        await self._answer(request, request_id, receive, send)
+
+    async def _answer(self, request: RawRequest, request_id: str, receive: Receive, send: Send) -> None:
+        """Run the pipeline and send its reply, unless the client goes away first: then the work is cancelled."""
+        work = asyncio.current_task()
+        assert work is not None
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            work.cancel()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            await _send(await self._pipeline.run(request, request_id), request_id, send)
+        except asyncio.CancelledError:
+            if not gone:
+                raise
+            log.info("request %s: the client went away", request_id)
+        finally:
+            watcher.cancel()
+
+    async def _read_body(self, head: RawRequest, receive: Receive) -> bytes:
+        """The whole body, or a ``Fault`` when it is too large or arrives too slowly to be honest."""
+        limits = self._limits
+        declared = head.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limits.max_body_bytes:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        start_s = self._clock.monotonic_s()
+        more = True
+        while more:
+            allowed_s = limits.body_grace_s + size / limits.body_min_bytes_per_s
+            try:
+                async with asyncio.timeout(start_s + allowed_s - self._clock.monotonic_s()):
+                    message = await receive()
+            except TimeoutError:
+                raise Fault(
+                    "RequestTimeoutException", f"Only {size} bytes of the body arrived in {allowed_s:.0f} s."
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limits.max_body_bytes:
+                raise self._too_large()
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _too_large(self) -> Fault:
+        return Fault(
+            "RequestEntityTooLargeException",
+            f"The body has more than {self._limits.max_body_bytes} bytes, the most that one request may carry.",
+        )
+
+
+async def _send(reply: Reply, request_id: str, send: Send, *, close: bool = False) -> None:
+    headers = [*reply.headers, (b"x-amzn-requestid", request_id.encode())]
+    if close:
+        headers.append((b"connection", b"close"))
+    if isinstance(reply.body, bytes):
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        return
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        async for frame in reply.body:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+    finally:
+        await reply.body.aclose()
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,65 @@
+"""Puts a service together from a data directory: the one place where the two halves of the house meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outcrop.base.clock import Clock, SystemClock
+from outcrop.base.deployment import Deployment
+from outcrop.base.files import make_private_directory
+from outcrop.models.registry import ModelRegistry
+from outcrop.service.app import App
+from outcrop.service.config import ServiceConfig
+from outcrop.service.hosting import EngineFactory, ModelHost, paged_engines
+from outcrop.service.operations.base import Context
+from outcrop.service.pipeline import Pipeline
+from outcrop.service.routing import Routes
+from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
+
+IDENTITY_FILE = "identity.db"
+MODELS_FOLDER = "models"
+TLS_FOLDER = "tls"
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+"""Host names under which a service on this machine may be addressed without being told so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service ready to serve, with what an operator is told about it."""
+
+    app: App
+    host: ModelHost
+    deployment: Deployment
+    identity: IdentityStore
+    first_key: IssuedKey | None
+    """The root key made at the first start: the only time its secret is in hand."""
+
+    async def close(self) -> None:
+        await self.host.close()
+        self.identity.close()
+
+
+def open_deployment(config: ServiceConfig, region: str | None = None) -> Deployment:
+    """The deployment in the data directory, made now if there is none."""
+    make_private_directory(config.data)
+    if Deployment.exists(config.data):
+        return Deployment.load(config.data)
+    return Deployment.create(config.data, region=region or "us-east-1")
+
+
+def assemble(
+    config: ServiceConfig, deployment: Deployment, *, clock: Clock | None = None, engines: EngineFactory | None = None
+) -> Service:
+    """Everything but sockets. ``engines`` replaces the computing engines, for tests and benchmarks."""
+    clock = clock or SystemClock()
+    identity = IdentityStore(config.data / IDENTITY_FILE, clock)
+    first_key = identity.ensure_account(deployment.partition, deployment.scope.account)
+    registry = ModelRegistry(config.data / MODELS_FOLDER)
+    host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine))
+    authenticator = Authenticator(
+        identity, deployment.region, clock, config.limits.max_clock_skew_s, frozenset({*LOCAL_NAMES, *config.names})
+    )
+    routes = Routes()
+    pipeline = Pipeline(routes, authenticator, Context(host, clock))
+    return Service(App(pipeline, routes, clock, config.limits), host, deployment, identity, first_key)

@@ -1,0 +1,34 @@
+"""What an operator may set, as one frozen record: the single source of the command line's defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outcrop.inference.base import EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one client may cost. Times in seconds, sizes in bytes."""
+
+    max_body_bytes: int = 25_000_000
+    """The Bedrock API reference's limit on an InvokeModel body; the same for every operation here."""
+    body_grace_s: float = 20.0
+    """A body may take this long, plus one second for each ``body_min_bytes_per_s`` received."""
+    body_min_bytes_per_s: float = 16_384.0
+    max_clock_skew_s: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """One service on one machine. Port 0 takes a free one."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    http_port: int = 8080
+    https_port: int = 8443
+    names: tuple[str, ...] = ()
+    """Host names, besides the loopback ones, that requests may be sent to and that the TLS certificate carries."""
+    limits: Limits = field(default_factory=Limits)
+    engine: EngineConfig = field(default_factory=EngineConfig)

@@ -1,0 +1,159 @@
+"""Models at work: which id means which model, and one engine for each model that is in use.
+
+Nothing here knows a caller. A model is loaded at its first use (the default one at start), in a worker thread, once
+however many ask at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from outcrop.base.arn import Arn, Scope
+from outcrop.base.errors import ModelRefused, NotFound, UserError
+from outcrop.inference.base import Engine, EngineConfig
+from outcrop.models.registry import LoadedModel, ModelInfo, ModelRegistry
+
+DEFAULT_MODEL_ID = "outcrop.pebble-v1:0"
+GEOGRAPHIES = {"us": "us", "eu": "eu", "ap": "apac"}
+"""Region prefixes and the prefix of the inference profiles that serve them (Bedrock user guide, "Supported
+Regions and models for inference profiles"); any other region's own first part stands for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDefaults:
+    """What a request leaves open; read from the model's ``generation_config.json``."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    @classmethod
+    def read(cls, directory: Path) -> GenerationDefaults:
+        path = directory / "generation_config.json"
+        config = json.loads(path.read_bytes()) if path.is_file() else {}
+        if not config.get("do_sample", True):
+            return cls(temperature=0.0)
+        return cls(
+            temperature=float(config.get("temperature") or 1.0),
+            top_p=float(config.get("top_p") or 1.0),
+            top_k=int(config.get("top_k") or 0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded model with its engine: messages to token ids, token ids to text."""
+
+    loaded: LoadedModel
+    engine: Engine
+    defaults: GenerationDefaults
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.loaded.info
+
+    def prompt(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
+        """Token ids of a conversation, ready for the model to answer. May raise ``TemplateRefused``."""
+        if self.loaded.template is None:
+            raise UserError(
+                f"Model {self.info.model_id} has no chat template.",
+                "Import it again with a chat_template, or send a plain prompt to its InvokeEndpoint.",
+            )
+        return tuple(self.loaded.tokenizer.encode(self.loaded.template.render(messages)))
+
+    def plain_prompt(self, text: str) -> tuple[int, ...]:
+        """Token ids of text to continue as it is."""
+        return tuple(self.loaded.tokenizer.encode(text, add_special_tokens=True))
+
+
+EngineFactory = Callable[[LoadedModel], Engine]
+
+
+def paged_engines(config: EngineConfig) -> EngineFactory:
+    """Engines that compute; imported here so that a service over other engines needs no PyTorch."""
+
+    def make(loaded: LoadedModel) -> Engine:
+        from outcrop.inference.engine import PagedEngine  # noqa: PLC0415
+
+        return PagedEngine(loaded.decoder, loaded.tokenizer, config)
+
+    return make
+
+
+class ModelHost:
+    """Resolves the names that callers use and keeps one engine per model."""
+
+    def __init__(self, registry: ModelRegistry, scope: Scope, engines: EngineFactory) -> None:
+        self._registry = registry
+        self._scope = scope
+        self._engines = engines
+        self._served: dict[str, asyncio.Task[ServedModel]] = {}
+
+    @property
+    def scope(self) -> Scope:
+        return self._scope
+
+    def models(self) -> list[ModelInfo]:
+        """Every model that can be served, the bundled ones first."""
+        return self._registry.list()
+
+    def profile_id(self, model_id: str) -> str:
+        """The id of the system-defined inference profile of a model: its id behind this region's geography."""
+        first = self._scope.region.partition("-")[0]
+        return f"{GEOGRAPHIES.get(first, first)}.{model_id}"
+
+    def profile_arn(self, model_id: str) -> str:
+        return str(self._scope.arn("bedrock", f"inference-profile/{self.profile_id(model_id)}"))
+
+    def resolve(self, name: str) -> ModelInfo:
+        """The model that ``name`` stands for, or ``NotFound``.
+
+        ``name`` is a model id, an alias, an inference profile id, or the ARN of a foundation model or an inference
+        profile of this partition, region and account.
+        """
+        identifier = self._of_arn(name) if name.startswith("arn:") else name
+        profile_prefix = self.profile_id("")
+        if identifier.startswith(profile_prefix):
+            identifier = identifier.removeprefix(profile_prefix)
+        return self._registry.get(self._registry.resolve(identifier))
+
+    def _of_arn(self, text: str) -> str:
+        arn = Arn.parse(text)
+        here = {
+            "foundation-model": self._scope.foundation_model_arn(arn.resource_id),
+            "inference-profile": self._scope.arn("bedrock", arn.resource),
+        }
+        if here.get(arn.resource_type) != arn:
+            raise NotFound(f"{text!r} names no model of this deployment.")
+        return arn.resource_id
+
+    async def get(self, name: str) -> ServedModel:
+        """The model behind ``name``, loaded. ``NotFound`` for unknown names."""
+        info = self.resolve(name)
+        task = self._served.get(info.model_id)
+        if task is None or (task.done() and task.exception() is not None):
+            task = asyncio.create_task(asyncio.to_thread(self._load, info), name=f"load {info.model_id}")
+            self._served[info.model_id] = task
+        # Shielded: a caller that goes away must not stop the load that others wait for.
+        return await asyncio.shield(task)
+
+    def _load(self, info: ModelInfo) -> ServedModel:
+        loaded = self._registry.load(info.model_id)
+        try:
+            defaults = GenerationDefaults.read(info.directory)
+        except (ValueError, TypeError) as error:
+            raise ModelRefused(
+                f"{info.directory / 'generation_config.json'} cannot be read: {error}.", "Mend or delete the file."
+            ) from error
+        return ServedModel(loaded, self._engines(loaded), defaults)
+
+    async def close(self) -> None:
+        """Stop every engine."""
+        for task in self._served.values():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await task.result().engine.close()
+        self._served.clear()

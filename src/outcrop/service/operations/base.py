@@ -1,0 +1,38 @@
+"""What every operation is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from outcrop.base.clock import Clock
+from outcrop.service.hosting import ModelHost
+from outcrop.service.http import Reply
+from outcrop.service.wire.model import Shape
+from outcrop.trust.identity import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The service as an operation sees it: models at work, and the time."""
+
+    host: ModelHost
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One request as an operation sees it: who asks, under which id, since when (monotonic seconds)."""
+
+    principal: Principal
+    request_id: str
+    started_s: float
+
+    def latency_ms(self, clock: Clock) -> int:
+        """Milliseconds since the request came in."""
+        return round((clock.monotonic_s() - self.started_s) * 1000)
+
+
+Handler = Callable[[Context, Caller, Any], Awaitable[Shape | Reply]]
+"""An operation: typed input in; a typed output to be encoded by the surface's rules, or a finished reply."""

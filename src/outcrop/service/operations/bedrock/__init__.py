@@ -1,0 +1,1 @@
+"""Amazon Bedrock's control plane: what can be invoked, under which names."""

@@ -1,0 +1,72 @@
+"""Bedrock's catalogue operations, by the names of its service model."""
+
+from __future__ import annotations
+
+from outcrop.base.errors import UserError
+from outcrop.service.faults import INVALID_MODEL, Fault, invalid
+from outcrop.service.operations.base import Caller, Context, Handler
+from outcrop.service.operations.bedrock import render
+from outcrop.service.wire.generated import bedrock as shapes
+
+
+async def list_foundation_models(
+    context: Context, caller: Caller, request: shapes.ListFoundationModelsRequest
+) -> shapes.ListFoundationModelsResponse:
+    """The models that can be invoked, filtered as asked."""
+    rows = [render.summary(context.host, info) for info in context.host.models()]
+    wanted = {
+        "by_provider": lambda row, value: row.provider_name is not None and row.provider_name.lower() == value.lower(),
+        "by_customization_type": lambda row, value: value in row.customizations_supported,
+        "by_output_modality": lambda row, value: value in row.output_modalities,
+        "by_inference_type": lambda row, value: value in row.inference_types_supported,
+    }
+    for member, holds in wanted.items():
+        value = getattr(request, member)
+        if value is not None:
+            rows = [row for row in rows if holds(row, value)]
+    return shapes.ListFoundationModelsResponse(model_summaries=rows)
+
+
+async def get_foundation_model(
+    context: Context, caller: Caller, request: shapes.GetFoundationModelRequest
+) -> shapes.GetFoundationModelResponse:
+    """One model by id or ARN."""
+    try:
+        info = context.host.resolve(request.model_identifier)
+    except UserError:
+        raise invalid(INVALID_MODEL) from None
+    return shapes.GetFoundationModelResponse(model_details=render.details(context.host, info))
+
+
+async def list_inference_profiles(
+    context: Context, caller: Caller, request: shapes.ListInferenceProfilesRequest
+) -> shapes.ListInferenceProfilesResponse:
+    """System-defined profiles, a page at a time; the token is the id that the next page starts with."""
+    rows = [render.profile(context.host, info) for info in context.host.models()]
+    if request.type_equals == "APPLICATION":
+        rows = []
+    rows.sort(key=lambda row: row.inference_profile_id)
+    if request.next_token is not None:
+        rows = [row for row in rows if row.inference_profile_id >= request.next_token]
+    count = request.max_results or len(rows)
+    following = rows[count].inference_profile_id if len(rows) > count else None
+    return shapes.ListInferenceProfilesResponse(inference_profile_summaries=rows[:count], next_token=following)
+
+
+async def get_inference_profile(
+    context: Context, caller: Caller, request: shapes.GetInferenceProfileRequest
+) -> shapes.GetInferenceProfileResponse:
+    """One profile by id or ARN."""
+    wanted = request.inference_profile_identifier
+    for info in context.host.models():
+        if wanted in (context.host.profile_id(info.model_id), context.host.profile_arn(info.model_id)):
+            return render.profile_details(context.host, info)
+    raise Fault("ResourceNotFoundException", f"The inference profile {wanted} was not found.")
+
+
+HANDLERS: dict[str, Handler] = {
+    "ListFoundationModels": list_foundation_models,
+    "GetFoundationModel": get_foundation_model,
+    "ListInferenceProfiles": list_inference_profiles,
+    "GetInferenceProfile": get_inference_profile,
+}

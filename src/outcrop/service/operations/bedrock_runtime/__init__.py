@@ -1,0 +1,1 @@
+"""Amazon Bedrock Runtime: ``Converse``, ``InvokeModel``, their streaming twins, and ``CountTokens``."""

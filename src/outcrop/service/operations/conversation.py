@@ -1,0 +1,129 @@
+"""What every family's request comes down to: turns of text, how to sample, and one running generation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from outcrop.base.errors import NotFound, UserError, check
+from outcrop.inference.base import Completed, Generation, GenerationRequest, SamplingParams, TextDelta, TokenLogprob
+from outcrop.service.faults import INVALID_MODEL, invalid
+from outcrop.service.hosting import ModelHost, ServedModel
+
+LONG_PROMPT_CHARACTERS = 32_768
+"""Prompts longer than this are rendered and tokenised in a thread, so that other requests are not held up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message, its text blocks already joined."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What a request asked for; ``None`` takes the model's own default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+    def params(self, model: ServedModel) -> SamplingParams:
+        defaults = model.defaults
+        return SamplingParams(
+            max_tokens=model.engine.max_context_tokens if self.max_tokens is None else self.max_tokens,
+            temperature=defaults.temperature if self.temperature is None else self.temperature,
+            top_p=defaults.top_p if self.top_p is None else self.top_p,
+            top_k=defaults.top_k if self.top_k is None else self.top_k,
+            seed=self.seed,
+            stop_sequences=self.stop_sequences,
+            logprobs=self.logprobs,
+        )
+
+
+async def find_model(host: ModelHost, name: str) -> ServedModel:
+    """The model behind ``name``, or the real service's answer to an unknown one."""
+    try:
+        return await host.get(name)
+    except NotFound:
+        raise invalid(INVALID_MODEL) from None
+
+
+async def prompt_of(model: ServedModel, turns: Sequence[Turn]) -> tuple[int, ...]:
+    """Token ids of a conversation that the model is to answer."""
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    try:
+        if sum(len(turn.text) for turn in turns) > LONG_PROMPT_CHARACTERS:
+            return await asyncio.to_thread(model.prompt, messages)
+        return model.prompt(messages)
+    except UserError as error:
+        if type(error) is UserError:
+            raise invalid(str(error)) from error
+        raise
+
+
+class Running:
+    """A generation whose first event is in: what can be refused has been, so a stream may begin.
+
+    Iterate it once. ``aclose`` cancels the engine's work, also before the first iteration.
+    """
+
+    def __init__(self, generation: Generation, first: TextDelta | Completed) -> None:
+        self._generation = generation
+        self._first: TextDelta | Completed | None = first
+
+    def __aiter__(self) -> Running:
+        return self
+
+    async def __anext__(self) -> TextDelta | Completed:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await anext(self._generation)
+
+    async def aclose(self) -> None:
+        await self._generation.aclose()
+
+
+async def start(model: ServedModel, request_id: str, prompt: tuple[int, ...], sampling: Sampling) -> Running:
+    """Begin to generate; returns with the first event, or raises what the engine refuses."""
+    request = GenerationRequest(request_id, prompt, sampling.params(model))
+    generation = model.engine.generate(request)
+    return Running(generation, await anext(generation))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole generation."""
+
+    text: str
+    completed: Completed
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+async def answer(model: ServedModel, request_id: str, prompt: tuple[int, ...], sampling: Sampling) -> Answer:
+    """Generate to the end."""
+    running = await start(model, request_id, prompt, sampling)
+    texts: list[str] = []
+    logprobs: list[TokenLogprob] = []
+    completed: Completed | None = None
+    try:
+        async for event in running:
+            if isinstance(event, Completed):
+                completed = event
+            else:
+                texts.append(event.text)
+                logprobs.extend(event.logprobs)
+    finally:
+        await running.aclose()
+    check(completed is not None, "a generation ends with Completed")
+    assert completed is not None
+    return Answer("".join(texts), completed, tuple(logprobs))

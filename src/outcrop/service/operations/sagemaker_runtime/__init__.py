@@ -1,0 +1,1 @@
+"""Amazon SageMaker Runtime: the same models behind ``InvokeEndpoint``."""

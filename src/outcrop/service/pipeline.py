@@ -1,0 +1,103 @@
+"""The life of a request, readable on one screen.
+
+    size cap -> route on the raw path -> verify the sender -> decode -> act -> encode
+
+The size cap is the application's, before the body is in memory. Policy decisions, quotas, guardrails and audit will be
+further stages of this list. A stage that refuses raises; the error is told in the shape of the surface that was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from outcrop.service.endpoints import Endpoint
+from outcrop.service.faults import to_aws
+from outcrop.service.http import RawRequest, Reply
+from outcrop.service.operations.base import Caller, Context
+from outcrop.service.routing import Routes
+from outcrop.service.wire.router import Match
+from outcrop.trust.identity import Authenticator, Principal, SignedRequest
+
+T = TypeVar("T")
+
+LARGE_BODY_BYTES = 262_144
+"""Bodies above this are hashed and decoded in a thread: 25 MB hashed on the event loop would stall every stream."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through the stages; each stage fills in what it establishes."""
+
+    request: RawRequest
+    request_id: str
+    started_s: float
+    endpoint: Endpoint | None = None
+    match: Match | None = None
+    principal: Principal | None = None
+    input: Any = None
+    output: Any = None
+    reply: Reply | None = None
+
+
+class Pipeline:
+    """The stages over one set of routes and one authenticator."""
+
+    def __init__(self, routes: Routes, authenticator: Authenticator, context: Context) -> None:
+        self._routes = routes
+        self._authenticator = authenticator
+        self._context = context
+        self.stages = (self.route, self.verify, self.decode, self.act, self.encode)
+
+    async def run(self, request: RawRequest, request_id: str) -> Reply:
+        """The reply to ``request``; every failure becomes a typed one."""
+        call = Call(request, request_id, self._context.clock.monotonic_s())
+        try:
+            for stage in self.stages:
+                await stage(call)
+        except Exception as error:  # noqa: BLE001 - the edge: nothing may reach the client untyped
+            endpoint = call.endpoint
+            fault = self._routes.fault(request) if endpoint is None else endpoint.fault
+            return fault(to_aws(error, endpoint.service if endpoint else "", request_id), request_id)
+        assert call.reply is not None
+        return call.reply
+
+    async def route(self, call: Call) -> None:
+        """Which operation is asked for; decided on the path as received."""
+        call.endpoint, call.match = self._routes.find(call.request)
+
+    async def verify(self, call: Call) -> None:
+        """Who asks: a signature or an API key, always, before anything of the body is looked at."""
+        r = call.request
+        endpoint = call.endpoint
+        assert endpoint is not None
+        signed = SignedRequest(r.method, r.raw_path, r.raw_query, r.headers, r.body)
+        call.principal = await _by_size(
+            r, lambda: self._authenticator.authenticate(signed, endpoint.signing_name, endpoint.bearer)
+        )
+
+    async def decode(self, call: Call) -> None:
+        """The request as the operation's typed input."""
+        endpoint = call.endpoint
+        assert endpoint is not None
+        call.input = await _by_size(call.request, lambda: endpoint.decode(call.request, call.match))
+
+    async def act(self, call: Call) -> None:
+        """The operation itself."""
+        assert call.endpoint is not None
+        assert call.principal is not None
+        caller = Caller(call.principal, call.request_id, call.started_s)
+        call.output = await call.endpoint.act(self._context, caller, call.input)
+
+    async def encode(self, call: Call) -> None:
+        """The operation's output as bytes; streams are encoded as they go."""
+        assert call.endpoint is not None
+        call.reply = call.output if isinstance(call.output, Reply) else call.endpoint.encode(call.output)
+
+
+async def _by_size(request: RawRequest, work: Callable[[], T]) -> T:
+    if len(request.body) > LARGE_BODY_BYTES:
+        return await asyncio.to_thread(work)
+    return work()
