@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from outcrop.base.arn import AccountId, Arn, account_id
 from outcrop.base.clock import Clock
@@ -54,7 +54,7 @@ class KeyRecord:
     access_key_id: str
     account: AccountId
     arn: Arn
-    status: Literal["Active", "Inactive"]
+    active: bool
     created_at: str  # ISO 8601, UTC
 
 
@@ -63,10 +63,15 @@ class IssuedKey:
     """A key just made, with the secret that is never shown again. Its ``repr`` leaves the secret out."""
 
     record: KeyRecord
-    secret: str
+    secret_access_key: str
 
     def __repr__(self) -> str:
         return f"IssuedKey({self.record!r})"
+
+    @property
+    def access_key_id(self) -> str:
+        """The key's id."""
+        return self.record.access_key_id
 
 
 class IdentityStore:
@@ -179,7 +184,7 @@ def _record(row: sqlite3.Row) -> KeyRecord:
         row["access_key_id"],
         account_id(row["account"]),
         Arn.parse(row["arn"]),
-        "Active" if row["active"] else "Inactive",
+        bool(row["active"]),
         row["created_at"],
     )
 
