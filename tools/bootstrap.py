@@ -56,6 +56,9 @@ def main(arguments: list[str]) -> int:
             UNFINISHED.unlink(missing_ok=True)  # incomplete, but not broken: the next run goes on from here
             print(f"setup: {failure}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("\nsetup: interrupted; the next run starts over", file=sys.stderr)
+            return 130
     return 0
 
 
