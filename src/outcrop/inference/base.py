@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from outcrop.base.errors import UserError
+
 
 class FinishReason(StrEnum):
     """Why generation ended."""
@@ -99,6 +101,8 @@ class EngineConfig:
     max_batch_tokens: int = 512
     """Tokens computed in one step; a longer prompt is prefilled in chunks of at most this many."""
     max_queue_requests: int = 1024
+    threads: int | None = None
+    """Processor threads for the model's arithmetic, in the whole process; ``None`` keeps PyTorch's own choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,12 @@ class EngineStats:
     extra: dict[str, float] = field(default_factory=dict)
 
 
+class EngineStopped(UserError):
+    """The engine was closed, or failed for good: the request was not finished, and this engine takes no more."""
+
+    id = "OC-3300"
+
+
 class Engine(Protocol):
     """One model, ready to generate for many requests at once."""
 
@@ -126,7 +136,8 @@ class Engine(Protocol):
         """Start at the first ``__anext__``.
 
         Raises ``PromptTooLong`` where the prompt leaves no room for one token, ``Overloaded`` where the bounded
-        queue is full; both before anything is computed.
+        queue is full; both before anything is computed. Raises ``UserError`` for parameters outside their domain,
+        ``EngineStopped`` once the engine is closed, ``InvariantError`` where the computation itself failed.
         """
         ...
 
