@@ -32,21 +32,19 @@ class Database:
     def __init__(self, path: Path, migrations: Sequence[Migration]) -> None:
         """Open ``path``, making it (0600) if need be, and apply the migrations it lacks.
 
-        Raises ``UserError`` when the file is not a database or was written by a newer Outcrop.
+        Raises ``UserError`` when the file is not a database, cannot be used, or was written by a newer Outcrop.
         """
         self.path = path
         self._lock = threading.RLock()
-        if not path.exists():
-            _create(path)
-        self._connection = _connect(path)
-        try:
-            self._migrate(migrations)
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise UserError(f"{path} cannot be opened as a database: {error}.", "Restore it from a copy.") from error
-        except UserError:
-            self.close()
-            raise
+        with _explained(path):
+            if not path.exists():
+                _create(path)
+            self._connection = _connect(path)
+            try:
+                self._migrate(migrations)
+            except BaseException:
+                self.close()
+                raise
 
     def query(self, sql: str, parameters: Sequence[Value] = ()) -> list[sqlite3.Row]:
         """All rows of one SELECT; columns go by name."""
@@ -58,8 +56,9 @@ class Database:
         """A write transaction: everything done in the block is committed at its end, or nothing if it raises.
 
         It takes the write lock at the start (BEGIN IMMEDIATE), so what the block reads cannot change before it writes.
+        A full disk, a read-only file or a lock held too long is a ``UserError``; a broken constraint stays SQLite's.
         """
-        with self._lock:
+        with self._lock, _explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -100,11 +99,33 @@ class Database:
         return version
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Tell what the world did to the file as a ``UserError``."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+            raise  # a mistake in our SQL, not in the world
+        raise UserError(
+            f"{path} cannot be used: {error}.",
+            "Check that its disk has room, that this user may write it, and that no other program holds it locked.",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            raise
+        raise UserError(f"{path} is damaged or not a database: {error}.", "Restore it from a copy.") from error
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit that was answered survives a power cut
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit that was answered survives a power cut
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
