@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import botocore  # type: ignore[import-untyped]
-from botocore.loaders import Loader  # type: ignore[import-untyped]
+import botocore
+from botocore.loaders import Loader
 
 from outcrop.service.wire.built import BUILT
 from wire_types import ServiceTypes, literal
