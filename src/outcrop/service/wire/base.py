@@ -78,6 +78,7 @@ def without_none(annotation: Any) -> Any:
     return annotation
 
 
+@cache
 def split(annotation: Any) -> tuple[Any, msgspec.Meta]:
     """The bare type of an annotation and its constraints."""
     annotation = without_none(annotation)

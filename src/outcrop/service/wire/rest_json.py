@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any, NoReturn, get_args, get_origin
 
 import msgspec
+from msgspec.structs import asdict
 
 from outcrop.base.errors import check
 from outcrop.service.wire import eventstream
@@ -97,7 +97,7 @@ class RestJsonCodec:
             elif self._payload_required:
                 raise constraint_broken(self.operation, f".{self._payload_required}", "Member must not be null")
         elif self._body is not None:
-            values |= zip(self._body_attributes, self._body_values(self._body.read(body or b"{}")), strict=True)
+            values |= asdict(self._body.read(body or b"{}"))
         return self._input(**values)
 
     def _compile_input(self, shapes: Shapes) -> None:
@@ -116,20 +116,17 @@ class RestJsonCodec:
         self._payload_required = payload.wire if payload is not None and payload.required else ""
         if self._raw_payload is not None:
             head.append(self._raw_payload)
-        self._head = _subset("Head", head)
-        self._head_attributes = [member.attribute for member in head]
-        self._head_reader = reader_of(self._head)
+        self._head = _subset("Head", head) if head else None
+        self._head_reader = reader_of(self._head) if head else None
         rest = [] if payload is not None else [m for m in members.values() if m not in head]
         self._whole = JsonBody(self.operation, shapes.input) if rest and not head else None
         self._body = JsonBody(self.operation, _subset("Body", rest)) if rest else None
-        self._body_attributes = [member.attribute for member in rest]
-        self._body_values = _getter(self._body_attributes)
 
     def _head_values(
         self, labels: Mapping[str, str], raw_query: bytes, headers: HeaderList, body: bytes
     ) -> dict[str, Any]:
         """The values of the members outside the body, by attribute, checked."""
-        if not self._head_attributes:
+        if self._head is None:
             return {}
         try:
             found = self._head_found(labels, raw_query, headers)
@@ -137,14 +134,13 @@ class RestJsonCodec:
                 found[self._raw_payload.wire] = body if self._raw_payload.kind is bytes else body.decode("utf-8")
             if self._head_reader is not None:
                 found = self._head_reader(found, "")
-            head = msgspec.convert(found, self._head)
+            return asdict(msgspec.convert(found, self._head))
         except msgspec.ValidationError as error:
             raise explain(self.operation, self._head, error) from None
         except BadValue as error:
             raise bad_value(self.operation, error) from None
         except ValueError as error:
             raise serialization(self.operation, f"The request cannot be read: {error}.") from None
-        return {attribute: getattr(head, attribute) for attribute in self._head_attributes}
 
     def _head_found(self, labels: Mapping[str, str], raw_query: bytes, headers: HeaderList) -> dict[str, Any]:
         found = {
@@ -230,13 +226,6 @@ def _subset(name: str, members: list[Member]) -> type[msgspec.Struct]:
     ]
     renamed = {member.attribute: member.wire for member in members}
     return msgspec.defstruct(name, fields, rename=renamed, kw_only=True, omit_defaults=True)
-
-
-def _getter(attributes: list[str]) -> Any:
-    """A function from a structure to the tuple of its ``attributes``."""
-    if len(attributes) == 1:
-        return lambda value: (getattr(value, attributes[0]),)
-    return attrgetter(*attributes) if attributes else lambda _: ()
 
 
 def _query_value(given: list[str], member: Member) -> Any:

@@ -24,6 +24,8 @@ _QUOTED_ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,]*))\s*(?:,|\Z)')
 def read_text(text: str, annotation: Any, path: str) -> Any:
     """``text`` as a value that the annotation's type accepts; ``BadValue`` where it is of another kind."""
     kind, meta = split(annotation)
+    if kind is str:
+        return text
     if kind is int:
         if _INTEGER.fullmatch(text) is None:
             raise BadValue(path, "STRING_VALUE can not be converted to Integer")
