@@ -15,7 +15,7 @@ from outcrop.models.registry import ModelInfo, ModelRegistry
 
 MODELS_FOLDER = "models"
 
-_STAGES = {"copy": "copying", "scan": "checking weights", "register": "registering"}
+_STAGES = {"copy": "copying", "scan": "checking weights"}
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
@@ -162,11 +162,21 @@ class _Progress:
         self._stage = ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in _STAGES:
+            return
         if stage != self._stage:
             self.close()
             self._stage = stage
-            unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if stage != "register" else {}
-            self._bar = tqdm(total=total, desc=_STAGES[stage], file=sys.stderr, disable=None, leave=False, **unit)
+            self._bar = tqdm(
+                total=total,
+                desc=_STAGES[stage],
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                file=sys.stderr,
+                disable=None,
+                leave=False,
+            )
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
 

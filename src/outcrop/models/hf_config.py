@@ -110,6 +110,9 @@ def to_hf(config: DecoderConfig, dtype: str = "float32") -> dict[str, Any]:
         "rope_scaling": None if config.rope.kind is RopeKind.DEFAULT else rope,
         "rope_parameters": {**rope, "rope_theta": config.rope.theta},
         "use_cache": True,
+        "bos_token_id": None,  # absent, transformers would assume those of the architecture's first model
+        "eos_token_id": None,
+        "pad_token_id": None,
     } | _layers_to_hf(config)
     if parse_config(out, Path(CONFIG_FILE)) != config:
         raise UserError(
