@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import ssl
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,9 +120,9 @@ def _deployment(data: Path) -> str:
 
 
 def _certificate(data: Path) -> str:
-    from outcrop.trust.crypto.ca import describe_tls  # noqa: PLC0415
+    from outcrop.trust.crypto.ca import ServerTls, ca_fingerprint  # noqa: PLC0415
 
-    return describe_tls(data / "tls")
+    return f"private CA, SHA-256 {ca_fingerprint(ServerTls.of(data / 'tls'))}"
 
 
 def _models(data: Path) -> str:
@@ -131,7 +132,9 @@ def _models(data: Path) -> str:
 
 
 def _default_model() -> str:
-    from outcrop.models.registry import bundled_models  # noqa: PLC0415
+    from outcrop.models.registry import BUNDLED, ModelRegistry  # noqa: PLC0415
+    from outcrop.service.hosting import DEFAULT_MODEL_ID  # noqa: PLC0415
 
-    return ", ".join(f"{info.model_id} ({info.parameters:,} parameters)" for info in bundled_models())
-
+    with tempfile.TemporaryDirectory() as empty:
+        info = ModelRegistry(Path(empty), BUNDLED).get(DEFAULT_MODEL_ID)
+    return f"{info.model_id}, {info.parameters:,} parameters"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import sys
 from typing import TYPE_CHECKING
 
-from outcrop.base.errors import UserError
+from outcrop.base.clock import SystemClock
+from outcrop.base.files import exclusive_lock, make_private_directory
 
 if TYPE_CHECKING:
     from outcrop.service.assemble import Service
@@ -31,6 +33,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser.add_argument(
         "--https-port", type=int, default=8443, help="HTTPS port, 0 for a free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a further host name that requests may be sent to and that the certificate carries; repeatable",
+    )
     parser.add_argument("--region", help="the region of a new deployment (default: us-east-1); fixed afterwards")
     parser.add_argument("--verbose", action="store_true", help="log each request that went wrong, and why")
     parser.set_defaults(run=run)
@@ -44,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
         level=logging.INFO if args.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    config = ServiceConfig(data=args.data, host=args.host, http_port=args.port, https_port=args.https_port)
+    config = ServiceConfig(
+        data=args.data, host=args.host, http_port=args.port, https_port=args.https_port, names=tuple(args.name)
+    )
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -59,26 +70,31 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
     from outcrop.service.hosting import DEFAULT_MODEL_ID  # noqa: PLC0415
     from outcrop.trust.crypto.ca import ensure_tls  # noqa: PLC0415
 
-    plain = server.bind(config.host, config.http_port)
-    secure = server.bind(config.host, config.https_port)
-    deployment = assemble.open_deployment(config, region)
-    if region is not None and region != deployment.region:
-        raise UserError(
-            f"{config.data} was made for region {deployment.region}, not {region}.",
-            "Leave --region out, or choose another --data directory.",
-        )
-    service = assemble.assemble(config, deployment)
-    tls = ensure_tls(config.data / assemble.TLS_FOLDER, hosts=[config.host])
+    make_private_directory(config.data)
+    with exclusive_lock(config.data / assemble.LOCK_FILE), contextlib.ExitStack() as sockets:
+        plain = sockets.enter_context(server.bind(config.host, config.http_port))
+        secure = sockets.enter_context(server.bind(config.host, config.https_port))
+        service = assemble.assemble(config, assemble.open_deployment(config, region))
+        names = [config.host, *config.names]
+        tls = ensure_tls(config.data / assemble.TLS_FOLDER, names, SystemClock())
 
-    async def ready(listening: Listening) -> None:
-        await service.host.get(DEFAULT_MODEL_ID)
-        report = _report(service, config, listening)
-        print(json.dumps(report) if as_json else _text(report), flush=True)
+        async def ready(listening: Listening) -> None:
+            await service.host.get(DEFAULT_MODEL_ID)
+            report = _report(service, config, listening)
+            print(json.dumps(report) if as_json else _text(report), flush=True)
 
-    try:
-        await server.serve(service.app, host=config.host, plain=plain, secure=secure, tls=tls, ready=ready)
-    finally:
-        await service.close()
+        try:
+            await server.serve(
+                service.app,
+                host=config.host,
+                plain=plain,
+                secure=secure,
+                tls=tls,
+                ready=ready,
+                stop=server.stop_on_signals(),
+            )
+        finally:
+            await service.close()
 
 
 def _report(service: Service, config: ServiceConfig, listening: Listening) -> dict[str, object]:

@@ -13,10 +13,11 @@ from typing import Any
 
 from outcrop.base.clock import Clock
 from outcrop.service.config import Limits
-from outcrop.service.faults import Fault, to_aws
+from outcrop.service.faults import to_aws
 from outcrop.service.http import RawRequest, Reply
 from outcrop.service.pipeline import Pipeline
 from outcrop.service.routing import Routes
+from outcrop.service.wire.errors import AwsError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -48,7 +49,7 @@ class App:
             body = await self._read_body(head, receive)
         except ClientGone:
             return
-        except Fault as error:
+        except AwsError as error:
             reply = self._routes.fault(head)(to_aws(error, "", request_id), request_id)
             await _send(reply, request_id, send, close=True)
             return
@@ -79,7 +80,7 @@ class App:
             watcher.cancel()
 
     async def _read_body(self, head: RawRequest, receive: Receive) -> bytes:
-        """The whole body, or a ``Fault`` when it is too large or arrives too slowly to be honest."""
+        """The whole body, or a ``AwsError`` when it is too large or arrives too slowly to be honest."""
         limits = self._limits
         declared = head.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limits.max_body_bytes:
@@ -94,7 +95,7 @@ class App:
                 async with asyncio.timeout(start_s + allowed_s - self._clock.monotonic_s()):
                     message = await receive()
             except TimeoutError:
-                raise Fault(
+                raise AwsError(
                     "RequestTimeoutException", f"Only {size} bytes of the body arrived in {allowed_s:.0f} s."
                 ) from None
             if message["type"] == "http.disconnect":
@@ -107,8 +108,8 @@ class App:
             more = message.get("more_body", False)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _too_large(self) -> Fault:
-        return Fault(
+    def _too_large(self) -> AwsError:
+        return AwsError(
             "RequestEntityTooLargeException",
             f"The body has more than {self._limits.max_body_bytes} bytes, the most that one request may carry.",
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from outcrop.base.clock import Clock, SystemClock
 from outcrop.base.deployment import Deployment
-from outcrop.base.files import make_private_directory
+from outcrop.base.errors import NotFound, UserError
 from outcrop.models.registry import ModelRegistry
 from outcrop.service.app import App
 from outcrop.service.config import ServiceConfig
@@ -19,6 +19,7 @@ from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
 IDENTITY_FILE = "identity.db"
 MODELS_FOLDER = "models"
 TLS_FOLDER = "tls"
+LOCK_FILE = "service.lock"
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 """Host names under which a service on this machine may be addressed without being told so."""
@@ -42,10 +43,16 @@ class Service:
 
 def open_deployment(config: ServiceConfig, region: str | None = None) -> Deployment:
     """The deployment in the data directory, made now if there is none."""
-    make_private_directory(config.data)
-    if Deployment.exists(config.data):
-        return Deployment.load(config.data)
-    return Deployment.create(config.data, region=region or "us-east-1")
+    try:
+        deployment = Deployment.load(config.data)
+    except NotFound:
+        return Deployment.create(config.data, region=region or "us-east-1")
+    if region is not None and region != deployment.region:
+        raise UserError(
+            f"{config.data} was made for region {deployment.region}, not {region}.",
+            "Leave --region out, or choose another --data directory.",
+        )
+    return deployment
 
 
 def assemble(
@@ -56,7 +63,7 @@ def assemble(
     identity = IdentityStore(config.data / IDENTITY_FILE, clock)
     first_key = identity.ensure_account(deployment.partition, deployment.scope.account)
     registry = ModelRegistry(config.data / MODELS_FOLDER)
-    host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine))
+    host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine), clock)
     authenticator = Authenticator(
         identity, deployment.region, clock, config.limits.max_clock_skew_s, frozenset({*LOCAL_NAMES, *config.names})
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.base.arn import Arn, Scope
+from outcrop.base.clock import Clock
 from outcrop.base.errors import ModelRefused, NotFound, UserError
 from outcrop.inference.base import Engine, EngineConfig
 from outcrop.models.registry import LoadedModel, ModelInfo, ModelRegistry
@@ -21,6 +22,9 @@ DEFAULT_MODEL_ID = "outcrop.pebble-v1:0"
 GEOGRAPHIES = {"us": "us", "eu": "eu", "ap": "apac"}
 """Region prefixes and the prefix of the inference profiles that serve them (Bedrock user guide, "Supported
 Regions and models for inference profiles"); any other region's own first part stands for itself."""
+
+KNOWN_FOR_S = 1.0
+KNOWN_NAMES_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,13 @@ def paged_engines(config: EngineConfig) -> EngineFactory:
 class ModelHost:
     """Resolves the names that callers use and keeps one engine per model."""
 
-    def __init__(self, registry: ModelRegistry, scope: Scope, engines: EngineFactory) -> None:
+    def __init__(self, registry: ModelRegistry, scope: Scope, engines: EngineFactory, clock: Clock) -> None:
         self._registry = registry
         self._scope = scope
         self._engines = engines
+        self._clock = clock
         self._served: dict[str, asyncio.Task[ServedModel]] = {}
+        self._known: dict[str, tuple[float, ModelInfo]] = {}
 
     @property
     def scope(self) -> Scope:
@@ -133,13 +139,23 @@ class ModelHost:
 
     async def get(self, name: str) -> ServedModel:
         """The model behind ``name``, loaded. ``NotFound`` for unknown names."""
-        info = self.resolve(name)
+        info = self._recently_resolved(name)
         task = self._served.get(info.model_id)
         if task is None or (task.done() and task.exception() is not None):
             task = asyncio.create_task(asyncio.to_thread(self._load, info), name=f"load {info.model_id}")
             self._served[info.model_id] = task
         # Shielded: a caller that goes away must not stop the load that others wait for.
         return await asyncio.shield(task)
+
+    def _recently_resolved(self, name: str) -> ModelInfo:
+        """As ``resolve``, but the disk is asked once a second at most: names are resolved with every request."""
+        now_s = self._clock.monotonic_s()
+        known = self._known.get(name)
+        if known is None or known[0] < now_s:
+            if len(self._known) >= KNOWN_NAMES_MAX:
+                self._known.clear()
+            known = self._known[name] = (now_s + KNOWN_FOR_S, self.resolve(name))
+        return known[1]
 
     def _load(self, info: ModelInfo) -> ServedModel:
         loaded = self._registry.load(info.model_id)

@@ -56,6 +56,14 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT or SIGTERM sets; for the main thread."""
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    return stop
+
+
 def _url(scheme: str, host: str, sock: socket.socket) -> str:
     port = sock.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
@@ -70,13 +78,10 @@ async def serve(
     secure: socket.socket,
     tls: ServerTls,
     ready: Callable[[Listening], Awaitable[None]],
+    stop: asyncio.Event,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests that run get ``SHUTDOWN_GRACE_S`` to end."""
+    """Serve until ``stop`` is set; requests that run get ``SHUTDOWN_GRACE_S`` to end."""
     servers = [_server(app), _server(app, tls)]
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop.set)
     running = [
         asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, (plain, secure), strict=True)
     ]

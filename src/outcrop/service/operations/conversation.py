@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from outcrop.base.errors import NotFound, UserError, check
+from outcrop.base.errors import NotFound, check
 from outcrop.inference.base import Completed, Generation, GenerationRequest, SamplingParams, TextDelta, TokenLogprob
 from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.hosting import ModelHost, ServedModel
@@ -60,14 +60,9 @@ async def find_model(host: ModelHost, name: str) -> ServedModel:
 async def prompt_of(model: ServedModel, turns: Sequence[Turn]) -> tuple[int, ...]:
     """Token ids of a conversation that the model is to answer."""
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    try:
-        if sum(len(turn.text) for turn in turns) > LONG_PROMPT_CHARACTERS:
-            return await asyncio.to_thread(model.prompt, messages)
-        return model.prompt(messages)
-    except UserError as error:
-        if type(error) is UserError:
-            raise invalid(str(error)) from error
-        raise
+    if sum(len(turn.text) for turn in turns) > LONG_PROMPT_CHARACTERS:
+        return await asyncio.to_thread(model.prompt, messages)
+    return model.prompt(messages)
 
 
 class Running:

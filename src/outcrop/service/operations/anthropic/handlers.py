@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from outcrop.service.operations.base import Caller, Context
 from outcrop.service.operations.conversation import answer, find_model, prompt_of, start
 from outcrop.service.operations.streams import GenerationBody
 from outcrop.service.wire.errors import AwsError
+
+Body = TypeVar("Body")
 
 
 def decode_message(body: bytes) -> parse.DirectBody:
@@ -57,7 +59,7 @@ def fault(error: AwsError, request_id: str) -> Reply:
     return Reply(vendor_status(error), headers, render.error_body(error, request_id))
 
 
-def _decoded(body: bytes, into: type[Any]) -> Any:
+def _decoded(body: bytes, into: type[Body]) -> Body:
     try:
         return json_body.decode(body, into)
     except json_body.BodyError as error:

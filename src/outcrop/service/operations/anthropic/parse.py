@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from outcrop.service.faults import Fault, invalid
+from outcrop.service.faults import invalid
 from outcrop.service.operations.conversation import Sampling, Turn
+from outcrop.service.wire.errors import AwsError
 
 ANTHROPIC_VERSIONS = frozenset({"bedrock-2023-05-31", "2023-06-01", "2023-01-01", "2026-10-21"})
 """Versions seen from real clients; the body's meaning does not differ between them here."""
@@ -104,7 +105,7 @@ def check_version(version: str) -> None:
         raise _bad_version(version)
 
 
-def _bad_version(version: str) -> Fault:
+def _bad_version(version: str) -> AwsError:
     known = ", ".join(sorted(ANTHROPIC_VERSIONS))
     return invalid(f"anthropic_version: {version!r} is not supported. Use one of: {known}.")
 
@@ -124,7 +125,7 @@ def _text(content: str | list[Block], path: str) -> str:
     return "\n".join(texts)
 
 
-def unsupported_block(kind: str) -> Fault:
+def unsupported_block(kind: str) -> AwsError:
     """The recorded answer of the real service to content that a model cannot take."""
     return invalid(
         f"This model doesn't support the {kind} content block that you provided. "

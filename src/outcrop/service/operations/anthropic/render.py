@@ -53,7 +53,7 @@ async def events(
     running: Running, model_id: str, request_id: str, input_tokens: int
 ) -> AsyncGenerator[tuple[str, bytes, Completed | None], None]:
     """Stream events as (type, JSON document, the end of the generation once it is known)."""
-    head = {
+    head: dict[str, Any] = {
         "id": message_id(request_id),
         "type": "message",
         "role": "assistant",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from outcrop.base.errors import UserError
-from outcrop.service.faults import INVALID_MODEL, Fault, invalid
+from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.operations.base import Caller, Context, Handler
 from outcrop.service.operations.bedrock import render
+from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.generated import bedrock as shapes
 
 
@@ -14,16 +15,15 @@ async def list_foundation_models(
 ) -> shapes.ListFoundationModelsResponse:
     """The models that can be invoked, filtered as asked."""
     rows = [render.summary(context.host, info) for info in context.host.models()]
-    wanted = {
-        "by_provider": lambda row, value: row.provider_name is not None and row.provider_name.lower() == value.lower(),
-        "by_customization_type": lambda row, value: value in row.customizations_supported,
-        "by_output_modality": lambda row, value: value in row.output_modalities,
-        "by_inference_type": lambda row, value: value in row.inference_types_supported,
-    }
-    for member, holds in wanted.items():
-        value = getattr(request, member)
-        if value is not None:
-            rows = [row for row in rows if holds(row, value)]
+    if request.by_provider is not None:
+        wanted = request.by_provider.lower()
+        rows = [row for row in rows if (row.provider_name or "").lower() == wanted]
+    if request.by_customization_type is not None:
+        rows = [row for row in rows if request.by_customization_type in (row.customizations_supported or ())]
+    if request.by_output_modality is not None:
+        rows = [row for row in rows if request.by_output_modality in (row.output_modalities or ())]
+    if request.by_inference_type is not None:
+        rows = [row for row in rows if request.by_inference_type in (row.inference_types_supported or ())]
     return shapes.ListFoundationModelsResponse(model_summaries=rows)
 
 
@@ -61,7 +61,7 @@ async def get_inference_profile(
     for info in context.host.models():
         if wanted in (context.host.profile_id(info.model_id), context.host.profile_arn(info.model_id)):
             return render.profile_details(context.host, info)
-    raise Fault("ResourceNotFoundException", f"The inference profile {wanted} was not found.")
+    raise AwsError("ResourceNotFoundException", f"The inference profile {wanted} was not found.")
 
 
 HANDLERS: dict[str, Handler] = {

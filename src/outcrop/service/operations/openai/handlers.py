@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from outcrop.service.faults import INVALID_MODEL, Fault, invalid, vendor_status
+from outcrop.service.faults import INVALID_MODEL, invalid, vendor_status
 from outcrop.service.http import JSON_TYPE, SSE_TYPE, Reply
 from outcrop.service.operations import json_body
 from outcrop.service.operations.base import Caller, Context
@@ -38,7 +38,7 @@ async def create_chat_completion(context: Context, caller: Caller, body: parse.C
     turns = parse.turns_of(body)
     try:
         model = await find_model(context.host, body.model)
-    except Fault as error:
+    except AwsError as error:
         if error.message == INVALID_MODEL:
             raise unknown_model(body.model) from None
         raise
@@ -61,8 +61,8 @@ async def list_models(context: Context, caller: Caller, body: None) -> Reply:
     return Reply(200, [JSON_TYPE, (b"x-request-id", caller.request_id.encode())], msgspec.json.encode(document))
 
 
-def unknown_model(name: str) -> Fault:
-    return Fault("ResourceNotFoundException", f"The model '{name}' does not exist or you do not have access to it.")
+def unknown_model(name: str) -> AwsError:
+    return AwsError("ResourceNotFoundException", f"The model '{name}' does not exist or you do not have access to it.")
 
 
 def fault(error: AwsError, request_id: str) -> Reply:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from outcrop.service.faults import Fault, invalid
+from outcrop.service.faults import invalid
 from outcrop.service.operations.conversation import Sampling, Turn
+from outcrop.service.wire.errors import AwsError
 
 Part = dict[str, Any]
 
@@ -112,5 +113,5 @@ def _text(content: str | list[Part], path: str) -> str:
     return "\n".join(texts)
 
 
-def unsupported_parameter(name: str) -> Fault:
+def unsupported_parameter(name: str) -> AwsError:
     return invalid(f"Unsupported value: '{name}' does not support the provided value with this model.")

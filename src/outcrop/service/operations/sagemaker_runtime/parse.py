@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from outcrop.service.faults import Fault, invalid
+from outcrop.service.faults import invalid
 from outcrop.service.hosting import ModelHost
 from outcrop.service.operations import json_body
 from outcrop.service.operations.conversation import Sampling
 from outcrop.service.operations.openai.parse import ChatBody
+from outcrop.service.wire.errors import AwsError
 
 
 class Parameters(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -61,9 +62,9 @@ def body_of(body: bytes) -> InputsBody | ChatBody:
         raise model_error(str(error)) from None
 
 
-def model_error(message: str) -> Fault:
+def model_error(message: str) -> AwsError:
     """The container's refusal of a body, as InvokeEndpoint tells it."""
-    return Fault("ModelErrorException", f'Received client error (400) from primary with message "{message}".')
+    return AwsError("ModelErrorException", f'Received client error (400) from primary with message "{message}".')
 
 
 def endpoint_name(model_id: str) -> str:
