@@ -1,4 +1,4 @@
-"""A whole service in this process for tests: real sockets, real TLS, real signatures; a tiny model, scripted engines."""
+"""A whole service in this process for tests: real sockets, TLS and signatures; a tiny model, scripted engines."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Endpoint:
     """Whether API keys are accepted besides signatures."""
     decode: Callable[[RawRequest, Match | None], Any]
     act: Handler
-    encode: Callable[[Any], Reply]
+    encode: Callable[[Any, str], Reply]
     fault: Callable[[AwsError, str], Reply]
 
 
@@ -81,12 +81,12 @@ def _aws_endpoint(operation: Operation) -> Endpoint:
         bearer=operation.bearer,
         decode=decode if operation.built else refuse,
         act=HANDLERS[operation.service][operation.name] if operation.built else unreachable,
-        encode=lambda output: Reply(*codec.encode_output(operation, output)),
+        encode=lambda output, request_id: Reply(*codec.encode_output(operation, output, request_id)),
         fault=aws_fault,
     )
 
 
-def _as_it_is(output: Any) -> Reply:
+def _as_it_is(output: Any, request_id: str) -> Reply:
     check(isinstance(output, Reply), "a vendor operation gives a finished reply")
     reply: Reply = output
     return reply

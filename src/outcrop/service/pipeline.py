@@ -94,7 +94,9 @@ class Pipeline:
     async def encode(self, call: Call) -> None:
         """The operation's output as bytes; streams are encoded as they go."""
         assert call.endpoint is not None
-        call.reply = call.output if isinstance(call.output, Reply) else call.endpoint.encode(call.output)
+        call.reply = (
+            call.output if isinstance(call.output, Reply) else call.endpoint.encode(call.output, call.request_id)
+        )
 
 
 async def _by_size(request: RawRequest, work: Callable[[], T]) -> T:
