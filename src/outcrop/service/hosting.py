@@ -16,6 +16,7 @@ from outcrop.base.arn import Arn, Scope
 from outcrop.base.clock import Clock
 from outcrop.base.errors import ModelRefused, NotFound, UserError
 from outcrop.inference.base import Engine, EngineConfig
+from outcrop.models.prompt import encode_chat
 from outcrop.models.registry import LoadedModel, ModelInfo, ModelRegistry
 
 DEFAULT_MODEL_ID = "outcrop.pebble-v1:0"
@@ -67,7 +68,7 @@ class ServedModel:
                 f"Model {self.info.model_id} has no chat template.",
                 "Import it again with a chat_template, or send a plain prompt to its InvokeEndpoint.",
             )
-        return tuple(self.loaded.tokenizer.encode(self.loaded.template.render(messages)))
+        return tuple(encode_chat(self.loaded.template, self.loaded.tokenizer, messages))
 
     def plain_prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of text to continue as it is."""
