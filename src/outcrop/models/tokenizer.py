@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class Tokenizer:
         added = rust.get_added_tokens_decoder()
         self._special = frozenset(i for i, token in added.items() if token.special)
         self._added = {i: token.content for i, token in added.items()}
+        self.special_texts = frozenset(self._added[i] for i in self._special)
+        """How the special tokens are written."""
         vocabulary = rust.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         """One more than the highest token id."""
@@ -85,6 +88,20 @@ class Tokenizer:
         """Token ids of ``text``. Special tokens written out in ``text`` become their ids."""
         ids: list[int] = self._rust.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+    def encode_literal(self, text: str) -> list[int]:
+        """Token ids of ``text`` as mere text: what looks like a special token is spelled, never meant."""
+        ids: list[int] = self._literal.encode(text, add_special_tokens=False).ids
+        if self._special.isdisjoint(ids):
+            return ids
+        return [i for character in text for i in self._literal.encode(character, add_special_tokens=False).ids]
+
+    @cached_property
+    def _literal(self) -> RustTokenizer:
+        """A second tokenizer, made when first needed, that is blind to special tokens."""
+        literal = RustTokenizer.from_str(self._rust.to_str())
+        literal.encode_special_tokens = True
+        return literal
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of ``ids``; bytes that are no UTF-8 become U+FFFD."""
