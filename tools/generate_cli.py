@@ -21,20 +21,21 @@ HEAD = """\
 """
 
 
-def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """``parser`` and the parsers of all its commands, in the order they were added."""
-    yield parser
+def commands(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[tuple[argparse.ArgumentParser, str]]:
+    """``parser`` and the parsers of all its commands, in the order they were added, each with its line in the list."""
+    yield parser, summary
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for child in dict.fromkeys(action.choices.values()):  # an alias is the same parser again
-                yield from commands(child)
+            summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, child in action.choices.items():
+                yield from commands(child, summaries[name])
 
 
-def section(parser: argparse.ArgumentParser) -> str:
+def section(parser: argparse.ArgumentParser, summary: str) -> str:
     """One command: what it does, its arguments, its example."""
     lines = [f"## `{parser.prog}`", ""]
-    if parser.description:
-        lines += [_joined(parser.description), ""]
+    if told := parser.description or summary:
+        lines += [_joined(told[0].upper() + told[1:]), ""]
     rows = [row for action in parser._actions for row in _rows(parser, action)]
     if rows:
         lines += ["| Argument | Meaning |", "| --- | --- |", *rows, ""]
@@ -67,7 +68,7 @@ def _joined(text: str) -> str:
 
 
 def page() -> str:
-    return HEAD + "\n".join(section(parser) for parser in commands(build_parser()))
+    return HEAD + "\n".join(section(parser, summary) for parser, summary in commands(build_parser()))
 
 
 if __name__ == "__main__":
