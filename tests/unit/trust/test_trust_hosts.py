@@ -8,7 +8,7 @@ from trust_signing import CREDENTIAL, authenticator, sign
 from outcrop.base.errors import AuthenticationError
 from outcrop.trust.identity import MemoryCredentials
 
-HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+HOSTS = frozenset({"LocalHost", "127.0.0.1", "::1"})
 
 
 def accept(host: str, **options) -> None:

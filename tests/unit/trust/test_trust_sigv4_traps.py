@@ -264,6 +264,13 @@ def test_a_session_token_in_the_query_is_refused_plainly() -> None:
     refuse(sign(query="X-Amz-Security-Token=t", expires="60"), "UnrecognizedClientException", "not supported yet")
 
 
+def test_the_log_of_a_mismatch_holds_no_header_values() -> None:
+    with pytest.raises(AuthenticationError) as caught:
+        accept(sign(headers={"cookie": "session=hunter2"}, secret="wrong"))
+    assert "cookie" in caught.value.detail
+    assert "hunter2" not in caught.value.detail + str(caught.value)
+
+
 # Parsing
 
 

@@ -8,6 +8,7 @@ refused, since whoever checks one and whoever believes the other must never diff
 from __future__ import annotations
 
 from outcrop.base.clock import Clock
+from outcrop.trust.crypto import sha256_hex
 from outcrop.trust.identity import bearer, refusals, sigv4
 from outcrop.trust.identity.canonical import (
     Headers,
@@ -36,7 +37,7 @@ class Authenticator:
         max_skew_s: int = MAX_SKEW_S,
         hosts: frozenset[str] | None = None,
     ) -> None:
-        """``hosts`` are the host names (no ports, lower case) that requests may be sent to; ``None`` allows any.
+        """``hosts`` are the host names (without ports) that requests may be sent to; ``None`` allows any.
 
         Without the list a page in a browser on this machine could reach the service by a name of its own choosing
         (DNS rebinding), and a request signed for another deployment could be replayed here.
@@ -45,7 +46,7 @@ class Authenticator:
         self._region = region
         self._clock = clock
         self._max_skew_s = max_skew_s
-        self._hosts = hosts
+        self._hosts = None if hosts is None else frozenset(map(str.lower, hosts))
 
     def authenticate(self, request: SignedRequest, service: str, allow_bearer: bool) -> Principal:
         """The sender of ``request`` to ``service`` (the signing name), or an ``AuthenticationError``."""
@@ -91,7 +92,11 @@ class Authenticator:
         if credential is None:
             raise refusals.unrecognized(f"unknown or disabled access key {claim.access_key_id}")
         if not holds:
-            raise refusals.mismatch(f"canonical request as received: {canonical!r}")
+            # Names only: the values may be secrets, and this goes into a log.
+            raise refusals.mismatch(
+                f"{request.method} {request.raw_path!r}, signed headers {';'.join(claim.signed_headers)}, "
+                f"SHA-256 of the canonical request as received {sha256_hex(canonical)}"
+            )
         return credential.principal(claim.form)
 
     def _bearer(self, key: bytes, allow_bearer: bool) -> Principal:
