@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from outcrop.base.clock import Clock, SystemClock
 from outcrop.base.errors import Overloaded, PromptTooLong, UserError
@@ -68,9 +69,10 @@ class NullEngine(Engine):
         self._running += 1
         completed = False
         try:
-            async for item in self._answer(request):
-                completed = isinstance(item, Completed)
-                yield item
+            async with aclosing(self._answer(request)) as items:
+                async for item in items:
+                    completed = isinstance(item, Completed)
+                    yield item
         except (asyncio.CancelledError, GeneratorExit):
             self.cancellations += not completed
             raise
