@@ -108,10 +108,10 @@ def operations_source(models: Mapping[str, Model], version: str) -> str:
             f"    {operation_row(table, model, model['operations'][name])}," for name in sorted(model["operations"])
         ]
         lines += [")"]
-    lines += ["", "SERVICES: Mapping[str, Service] = {service.id: service for service in (" + ", ".join(tables) + ")}"]
+    lines += ["", "SERVICES: Mapping[str, Service] = {service.id: service for service in (" + ", ".join(tables) + ",)}"]
     lines += ["OPERATIONS: Mapping[tuple[str, str], Operation] = {"]
     lines += ["    (operation.service, operation.name): operation"]
-    lines += ["    for table in (" + ", ".join(f"{table}_OPERATIONS" for table in tables) + ")"]
+    lines += ["    for table in (" + ", ".join(f"{table}_OPERATIONS" for table in tables) + ",)"]
     lines += ["    for operation in table", "}", ""]
     return "\n".join(lines)
 

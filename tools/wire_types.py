@@ -225,6 +225,8 @@ class ServiceTypes:
                 sides.append((argument, bindings))
         if wrapper := operation.get("output", {}).get("resultWrapper"):
             sides.append(("wrapper", literal(wrapper)))
+        if namespace := self.model["metadata"].get("xmlNamespace"):
+            sides.append(("namespace", literal(namespace)))
         return (
             f"    {literal(name)}: Shapes(\n"
             + "".join(f"        {key}={value},\n" for key, value in sides)

@@ -131,13 +131,17 @@ class Bindings:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The typed input and output of one operation, and their bindings. ``wrapper`` is the query protocol's element."""
+    """The typed input and output of one operation, and their bindings.
+
+    ``wrapper`` is the element around the output in the query protocol, ``namespace`` that of its XML.
+    """
 
     input: type[msgspec.Struct]
     output: type[msgspec.Struct]
     request: Bindings = Bindings()
     response: Bindings = Bindings()
     wrapper: str = ""
+    namespace: str = ""
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -17,7 +17,6 @@ from outcrop.service.wire.base import BadValue, HeaderList, Reply, is_structure,
 from outcrop.service.wire.complaints import bad_value, explain
 from outcrop.service.wire.errors import serialization, xml_text
 from outcrop.service.wire.form import query_pairs
-from outcrop.service.wire.generated.operations import SERVICES
 from outcrop.service.wire.model import Operation, Shapes
 from outcrop.service.wire.text import read_text, write_text
 from outcrop.service.wire.trees import reader_of
@@ -52,12 +51,11 @@ class QueryCodec:
 
     def encode(self, output: msgspec.Struct, request_id: str) -> Reply:
         name = self.operation.name
-        namespace = SERVICES[self.operation.service].xml_namespace
         inside = _members(output)
         if self._shapes.wrapper:
             inside = f"<{self._shapes.wrapper}>{inside}</{self._shapes.wrapper}>"
         text = (
-            f'<{name}Response xmlns="{namespace}">{inside}'
+            f'<{name}Response xmlns="{self._shapes.namespace}">{inside}'
             f"<ResponseMetadata><RequestId>{xml_text(request_id)}</RequestId></ResponseMetadata></{name}Response>"
         )
         return self.operation.success_status, [(b"content-type", b"text/xml")], text.encode()

@@ -80,8 +80,10 @@ def split_header(text: str, annotation: Any) -> list[str]:
 
 
 def read_moment(value: object, wire_format: str, path: str) -> datetime:
-    """A timestamp in one of the three formats, as an aware datetime."""
+    """A timestamp in one of the three formats, as an aware datetime; a datetime stays as it is."""
     try:
+        if isinstance(value, datetime):
+            return value
         if wire_format == "unixTimestamp":
             if isinstance(value, str) and _NUMBER.fullmatch(value):
                 value = float(value)

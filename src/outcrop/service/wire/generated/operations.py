@@ -402,9 +402,9 @@ STS_OPERATIONS: tuple[Operation, ...] = (
     STS.operation("GetWebIdentityToken", "POST", "/", 200, "JWTPayloadSizeExceededException OutboundWebIdentityFederationDisabledException SessionDurationEscalationException"),
 )
 
-SERVICES: Mapping[str, Service] = {service.id: service for service in (BEDROCK_RUNTIME, BEDROCK, BEDROCK_AGENT, BEDROCK_AGENT_RUNTIME, SAGEMAKER_RUNTIME, STS)}
+SERVICES: Mapping[str, Service] = {service.id: service for service in (BEDROCK_RUNTIME, BEDROCK, BEDROCK_AGENT, BEDROCK_AGENT_RUNTIME, SAGEMAKER_RUNTIME, STS,)}
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     (operation.service, operation.name): operation
-    for table in (BEDROCK_RUNTIME_OPERATIONS, BEDROCK_OPERATIONS, BEDROCK_AGENT_OPERATIONS, BEDROCK_AGENT_RUNTIME_OPERATIONS, SAGEMAKER_RUNTIME_OPERATIONS, STS_OPERATIONS)
+    for table in (BEDROCK_RUNTIME_OPERATIONS, BEDROCK_OPERATIONS, BEDROCK_AGENT_OPERATIONS, BEDROCK_AGENT_RUNTIME_OPERATIONS, SAGEMAKER_RUNTIME_OPERATIONS, STS_OPERATIONS,)
     for operation in table
 }

@@ -28,5 +28,6 @@ OPERATIONS: dict[str, Shapes] = {
         input=GetCallerIdentityRequest,
         output=GetCallerIdentityResponse,
         wrapper="GetCallerIdentityResult",
+        namespace="https://sts.amazonaws.com/doc/2011-06-15/",
     ),
 }
