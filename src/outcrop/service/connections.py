@@ -20,6 +20,9 @@ HEADER_TIMEOUT_S = 20.0
 """From the opening of a connection to the end of its first request's headers."""
 IDLE_TIMEOUT_S = 75.0
 """From an answer to the end of the next request's headers; nginx's default ``keepalive_timeout``."""
+GOODBYE_TIMEOUT_S = 1.0
+"""From the closing of an idle connection at shutdown to dropping it. A TLS client that is not reading never answers
+the closing alert, and would hold up the end of the process."""
 
 
 class _Deadline:
@@ -38,6 +41,11 @@ class _Deadline:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+
+def _drop_if_closing(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+    if transport.is_closing():
+        loop.call_later(GOODBYE_TIMEOUT_S, transport.abort)
 
 
 class GuardedH1(ZttpProtocol):
@@ -61,6 +69,10 @@ class GuardedH1(ZttpProtocol):
         self._deadline.arm(IDLE_TIMEOUT_S)
         super().on_response_complete()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        _drop_if_closing(self.loop, self.transport)
+
 
 class GuardedH2(ZttpH2Protocol):
     """HTTP/2 with a deadline for the first headers, and for new ones while no stream is open."""
@@ -83,6 +95,10 @@ class GuardedH2(ZttpH2Protocol):
         super().on_stream_closed()
         if not self.cycles:
             self._deadline.arm(IDLE_TIMEOUT_S)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        _drop_if_closing(self.loop, self.transport)
 
 
 class GuardedProtocol(AutoZttpProtocol):
