@@ -21,8 +21,11 @@ from torch import Tensor
 from outcrop.base.errors import UserError
 from outcrop.inference.base import SamplingParams
 
-_CANDIDATES = 1024
-"""How many of the likeliest tokens are sorted at first; ``top_p`` seldom needs more."""
+_CANDIDATES = (128, 1024, 8192)
+"""How many of the likeliest tokens are sorted at first, and then; ``top_p`` seldom needs more."""
+
+_SLAB_ELEMENTS = 2**20
+"""Scores filtered and summed at a time: copies of more do not stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,42 +71,51 @@ def choose(
 
 
 def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]) -> list[int]:
-    vocab = logits_RV.shape[1]
-    temperature_R1 = torch.tensor([[p.temperature] for p in params], device=logits_RV.device)
-    # The maximum goes first: a tiny temperature then makes the others minus infinity, never all of them infinite.
-    weights_RV = ((logits_RV - logits_RV.amax(-1, keepdim=True)) / temperature_R1).exp_()
-    u_R1 = torch.tensor(uniforms, dtype=torch.float64, device=logits_RV.device)[:, None]
+    vocab, device = logits_RV.shape[1], logits_RV.device
+    ids = [0] * len(params)
     filtered = [row for row, p in enumerate(params) if 0 < p.top_k < vocab or p.top_p < 1]
     plain = [row for row in range(len(params)) if row not in filtered]
-    ids = [0] * len(params)
-    if plain:
-        for row, id in zip(plain, _look_up(weights_RV[plain].double(), u_R1[plain]).tolist(), strict=True):
-            ids[row] = id
-    if filtered:
-        drawn_F = _draw_filtered(weights_RV[filtered], [params[r] for r in filtered], u_R1[filtered])
-        for row, id in zip(filtered, drawn_F.tolist(), strict=True):
-            ids[row] = id
+    slab_rows = max(1, _SLAB_ELEMENTS // vocab)
+    for kind in (plain, filtered):
+        for first in range(0, len(kind), slab_rows):
+            rows = kind[first : first + slab_rows]
+            temperature_R1 = torch.tensor([[params[row].temperature] for row in rows], device=device)
+            u_R1 = torch.tensor([[uniforms[row]] for row in rows], dtype=torch.float64, device=device)
+            scores_RV = logits_RV[rows]
+            # The maximum goes first: a tiny temperature then makes the others minus infinity, never all infinite.
+            weights_RV = ((scores_RV - scores_RV.amax(-1, keepdim=True)) / temperature_R1).exp_()
+            if kind is plain:
+                drawn = _look_up(weights_RV.double(), u_R1).tolist()
+            else:
+                drawn = _draw_filtered(weights_RV, [params[row] for row in rows], u_R1)
+            for row, token_id in zip(rows, drawn, strict=True):
+                ids[row] = token_id
     return ids
 
 
-def _draw_filtered(weights_RV: Tensor, params: Sequence[SamplingParams], u_R1: Tensor) -> Tensor:
-    vocab = weights_RV.shape[1]
-    top_k = [p.top_k or vocab for p in params]
-    k_R1 = torch.tensor(top_k, device=weights_RV.device)[:, None]
-    p_R1 = torch.tensor([[p.top_p] for p in params], dtype=torch.float64, device=weights_RV.device)
+def _draw_filtered(weights_RV: Tensor, params: Sequence[SamplingParams], u_R1: Tensor) -> list[int]:
+    vocab, device = weights_RV.shape[1], weights_RV.device
+    k_R1 = torch.tensor([[p.top_k or vocab] for p in params], device=device)
+    p_R1 = torch.tensor([[p.top_p] for p in params], dtype=torch.float64, device=device)
     total_R1 = weights_RV.sum(-1, keepdim=True, dtype=torch.float64)
-    enough = max([_CANDIDATES, *(p.top_k for p in params)])
-    for size in (min(enough, vocab), vocab):
-        top_RT, ids_RT = weights_RV.topk(size)
-        rank_T = torch.arange(size, device=weights_RV.device)
-        kept_RT = top_RT.double().masked_fill_(rank_T >= k_R1, 0)
+    ids = [0] * len(params)
+    rows = list(range(len(params)))
+    for size in (*(s for s in _CANDIDATES if s < vocab), vocab):
+        top_RT, ids_RT = weights_RV[rows].topk(size)
+        rank_T = torch.arange(size, device=device)
+        kept_RT = top_RT.double().masked_fill_(rank_T >= k_R1[rows], 0)
         cumulative_RT = kept_RT.cumsum(-1)
-        mass_R1 = torch.where(k_R1 <= size, cumulative_RT[:, -1:], total_R1) * p_R1
-        if size == vocab or bool((cumulative_RT[:, -1:] >= mass_R1).all()):
+        mass_R1 = torch.where(k_R1[rows] <= size, cumulative_RT[:, -1:], total_R1[rows]) * p_R1[rows]
+        enough = (cumulative_RT[:, -1] >= mass_R1[:, 0]).tolist() if size < vocab else [True] * len(rows)
+        # A token stays while those before it fall short of top_p; the likeliest always stays.
+        kept_RT.masked_fill_((cumulative_RT - kept_RT >= mass_R1) & (rank_T > 0), 0)
+        drawn = ids_RT.gather(1, _look_up(kept_RT, u_R1[rows])[:, None])[:, 0].tolist()
+        for row, token_id in zip(rows, drawn, strict=True):
+            ids[row] = token_id  # final where enough was looked at, else done again below
+        rows = [row for row, done in zip(rows, enough, strict=True) if not done]
+        if not rows:
             break
-    # A token stays while those before it fall short of top_p; the likeliest always stays.
-    kept_RT.masked_fill_((cumulative_RT - kept_RT >= mass_R1) & (rank_T > 0), 0)
-    return ids_RT.gather(1, _look_up(kept_RT, u_R1)[:, None])[:, 0]
+    return ids
 
 
 def _look_up(weights_RV: Tensor, u_R1: Tensor) -> Tensor:

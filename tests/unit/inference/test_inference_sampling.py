@@ -76,7 +76,8 @@ def test_draws_follow_the_filtered_distribution(values: dict[str, float]) -> Non
 
 def test_top_p_looks_beyond_the_first_candidates_where_it_must() -> None:
     flat = logits(5000, spread=0.01)
-    drawn = {one(flat, params(top_p=0.99), seed) for seed in range(300)}
+    choices = choose(flat.expand(300, -1), [params(top_p=0.99)] * 300, [random.Random(seed) for seed in range(300)])
+    drawn = {choice.token_id for choice in choices if choice}
     cut = exact(flat, top_p=0.99)
     assert all(cut[token] > 0 for token in drawn)
     ranks = flat.argsort(descending=True).argsort()
