@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -11,42 +10,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aws_bedrock_token_generator import BedrockTokenGenerator
-from botocore.credentials import Credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+EXPORT = re.compile(r"export (\w+)=(\S+)")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a user who started the service and pasted what it printed, and nothing else from ours."""
+def pasted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a user who started the service and pasted the `export` lines it printed."""
     folder = tmp_path_factory.mktemp("readme")
-    command = [sys.executable, "-m", "outcrop.cli.main", "up"]
-    command += ["--data", str(folder / "data"), "--port", "0", "--https-port", "0", "--json"]
+    outcrop = [sys.executable, "-m", "outcrop.cli.main"]
+    data = ["--data", str(folder / "data")]
+    command = [*outcrop, "up", *data, "--port", "0", "--https-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
         assert service.stdout is not None
         try:
-            report = json.loads(service.stdout.readline())
-            key = Credentials(report["access_key_id"], report["secret_access_key"])
-            yield {
-                "PATH": os.environ["PATH"],
-                "HOME": str(folder),
-                "AWS_ENDPOINT_URL": report["endpoint"],
-                "AWS_REGION": report["region"],
-                "AWS_DEFAULT_REGION": report["region"],
-                "AWS_ACCESS_KEY_ID": key.access_key,
-                "AWS_SECRET_ACCESS_KEY": key.secret_key,
-                "OPENAI_API_KEY": BedrockTokenGenerator().get_token(key, report["region"]),
-            }
+            environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+            for line in service.stdout:
+                if export := EXPORT.match(line):
+                    environment[export[1]] = export[2]
+                if line.startswith("models:"):  # the last line that the service prints
+                    break
+            key = subprocess.run([*outcrop, "key", "bearer", *data], capture_output=True, text=True, check=True)
+            yield {**environment, "OPENAI_API_KEY": key.stdout.strip()}
         finally:
             service.terminate()
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_of_the_readme_prints_an_answer(number: int, exported: dict[str, str], tmp_path: Path):
+def test_a_block_of_the_readme_prints_an_answer(number: int, pasted: dict[str, str], tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKS[number]], cwd=tmp_path, env=exported, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BLOCKS[number]], cwd=tmp_path, env=pasted, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

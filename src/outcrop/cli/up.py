@@ -115,6 +115,7 @@ def _text(report: dict[str, object]) -> str:
     exports = {
         "AWS_ENDPOINT_URL": report["endpoint"],
         "AWS_REGION": report["region"],
+        "AWS_DEFAULT_REGION": report["region"],  # boto3 and the AWS CLI read only this one
         "AWS_ACCESS_KEY_ID": report["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": report["secret_access_key"],
     }
