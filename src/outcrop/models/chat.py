@@ -119,7 +119,7 @@ class ChatTemplate:
         }
         source = self._tool_source if tools is not None and self._tool_source is not None else self.source
         try:
-            payload = json.dumps(given)
+            payload = json.dumps(given, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise TemplateRefused(f"The conversation is not plain JSON ({error}).", "Send only JSON values.") from error
         limits = self._limits
@@ -130,9 +130,9 @@ class ChatTemplate:
             "cpu_s": limits.cpu_s,
             "chars_max": chars_max,
         }
-        body = f'{json.dumps(request)[:-1]}, "variables": {payload}}}'.encode()
+        body = f'{json.dumps(request)[:-1]}, "variables": {payload}}}'.encode("utf-8", "surrogatepass")
         try:
-            answer = _POOL.ask(body, limits.wall_s, answer_bytes_max=12 * chars_max + 4096)
+            answer = _POOL.ask(body, limits.wall_s, answer_bytes_max=6 * chars_max + 4096)
         except _WorkerEndedError as error:
             raise TemplateRefused(f"{self._origin} {error}.", _REMEDY) from error
         if "error" in answer:
@@ -220,7 +220,7 @@ class _Worker:
         size = int.from_bytes(self._exactly(4, deadline), "big")
         if size > bytes_max:
             raise ConnectionError("oversized answer")
-        answer: dict[str, Any] = json.loads(self._exactly(size, deadline))
+        answer: dict[str, Any] = json.loads(self._exactly(size, deadline).decode("utf-8", "surrogatepass"))
         return answer
 
     def _exactly(self, count: int, deadline: float) -> bytes:

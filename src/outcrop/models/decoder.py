@@ -128,6 +128,14 @@ class MLP(nn.Module):
         return out
 
 
+class Embedding(nn.Embedding):
+    """An embedding that draws no first values on the meta device, where doing so would import all of TorchDynamo."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Layer(nn.Module):
     """One pre-norm decoder layer."""
 
@@ -149,7 +157,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.rotary = RotaryTable(config)

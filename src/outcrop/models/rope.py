@@ -12,8 +12,8 @@ from outcrop.models.config import DecoderConfig, RopeConfig, RopeKind
 
 
 def frequencies(rope: RopeConfig, head_dim: int, max_positions: int) -> tuple[Tensor, float]:
-    """Inverse frequencies (``[head_dim / 2]``, fp32) and the factor that multiplies cos and sin."""
-    steps = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+    """Inverse frequencies (``[head_dim / 2]``, fp32, on the CPU) and the factor that multiplies cos and sin."""
+    steps = torch.arange(0, head_dim, 2, dtype=torch.int64, device="cpu").float() / head_dim
     inverse = 1.0 / rope.theta**steps
     if rope.kind is RopeKind.LINEAR:
         return inverse / rope.factor, 1.0
@@ -46,7 +46,7 @@ def _yarn(rope: RopeConfig, inverse: Tensor, head_dim: int, max_positions: int) 
     low, high = max(low, 0), min(high, head_dim - 1)
     if low == high:
         high += 0.001  # the ramp below divides by the difference
-    ramp = ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    ramp = ((torch.arange(head_dim // 2, dtype=torch.float32, device="cpu") - low) / (high - low)).clamp(0, 1)
     scaled = inverse / rope.factor * ramp + inverse * (1 - ramp)
     return scaled, _yarn_temperature(rope)
 

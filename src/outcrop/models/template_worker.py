@@ -1,8 +1,9 @@
 """Renders chat templates in a process of its own, which the kernel limits and anyone may kill.
 
 ``outcrop.models.chat`` starts this file as a script; it imports nothing of Outcrop. Standard input is a socket. Each
-message on it is four bytes of length, big-endian, and that many bytes of JSON. A request has ``source``,
-``variables``, ``now`` (ISO 8601), ``cpu_s`` and ``chars_max``; the answer has ``text``, or ``error`` with ``reason``.
+message on it is four bytes of length, big-endian, and that many bytes of JSON in UTF-8, lone surrogates let through.
+A request has ``source``, ``variables``, ``now`` (ISO 8601), ``cpu_s`` and ``chars_max``; the answer has ``text``, or
+``error`` with ``reason``.
 
 Covered: processor time (the kernel ends the process with SIGPROF, whatever C code it is in), memory (RLIMIT_AS), files
 (none can be grown or opened beyond a handful), output size. Jinja's immutable sandbox stands before all that.
@@ -29,7 +30,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-_MEMORY_BYTES_MAX = 2**30
+_MEMORY_BYTES_MAX = 2**29
 _OPEN_FILES_MAX = 16
 _COMPILED_MAX = 16
 
@@ -142,12 +143,12 @@ def read(channel: socket.socket) -> dict[str, Any] | None:
     body = None if prefix is None else _exactly(channel, int.from_bytes(prefix, "big"))
     if body is None:
         return None
-    message: dict[str, Any] = json.loads(body)
+    message: dict[str, Any] = json.loads(body.decode("utf-8", "surrogatepass"))
     return message
 
 
 def write(channel: socket.socket, message: dict[str, Any]) -> None:
-    body = json.dumps(message).encode()
+    body = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
     channel.sendall(len(body).to_bytes(4, "big") + body)
 
 

@@ -25,7 +25,6 @@ from outcrop.models.checkpoint import INDEX_FILE, WEIGHTS_FILE, Checkpoint, open
 from outcrop.models.config import DecoderConfig
 from outcrop.models.decoder import Decoder
 from outcrop.models.hf_config import CONFIG_FILE, read_config, to_hf
-from outcrop.models.rope import RotaryTable
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -138,6 +137,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _meta_decoder(config: DecoderConfig) -> Decoder:
+    """A decoder whose parameters have shapes and no values; its rotary table is real."""
     with torch.device("meta"):
         return Decoder(config).eval()
 
@@ -185,7 +185,6 @@ def _assemble(config: DecoderConfig, state: dict[str, Tensor], checkpoint: Check
     decoder.load_state_dict(state, assign=True)
     if config.tie_embeddings:
         decoder.lm_head.weight = decoder.model.embed_tokens.weight
-    decoder.model.rotary = RotaryTable(config)  # the one made on the meta device has no values
     return decoder
 
 
