@@ -4,7 +4,7 @@
 2. the packages of the lock, each checked against its hash, wheels only
 3. PyTorch, by the rule in torch_choice.py
 4. Outcrop itself, editable
-5. for ``dev``: the packages of the Node contract tests, when Node.js is there or can be installed
+5. for ``dev``: the packages of the Node contract tests, by the Node.js that the lock brings
 
 A stamp, written last, holds a digest of all inputs: when nothing changed the next run ends at once. A run that was
 interrupted leaves a mark, and the next one starts over with an empty environment (pip's cache makes that quick).
@@ -15,7 +15,6 @@ Not covered: PyTorch is fetched without a pinned hash, and Debian packages are t
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -33,7 +32,6 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 UNFINISHED = VENV / "outcrop-setup-unfinished"
 NODE_TESTS = ROOT / "tests" / "contract" / "node"
-NODE_MAJOR_MIN = 20  # what @aws-sdk/client-bedrock-runtime asks for in its "engines"
 LOCKS = {"demo": "requirements-demo.lock", "dev": "requirements-dev.lock"}
 
 
@@ -102,7 +100,6 @@ def inputs_digest(profile: str) -> str:
     files = [ROOT / LOCKS[profile], ROOT / "pyproject.toml", tools / "bootstrap.py", tools / "torch_choice.py"]
     if profile == "dev":
         files.append(NODE_TESTS / "package-lock.json")
-        digest.update(f"node {node_major() or 0} ".encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -152,30 +149,14 @@ def torch_requirement() -> str:
 
 
 def install_node_packages() -> None:
-    """Packages for the Node contract tests; without Node those tests skip, and a line says what to install."""
-    if (node_major() or 0) < NODE_MAJOR_MIN and os.geteuid() == 0 and shutil.which("apt-get"):
-        with contextlib.suppress(SetupFailed):  # the line below says what is missing
-            install_debian_packages(["nodejs", "npm"], "the Node contract tests need Node.js")
-    major = node_major()
-    if major is None or major < NODE_MAJOR_MIN or not shutil.which("npm"):
-        found = f"found Node.js {major}" if major else "found none"
-        say(f"the Node contract tests will skip: install Node.js {NODE_MAJOR_MIN} or later with npm ({found})")
-        return
+    """The JavaScript clients of the contract tests, with the Node.js that the lock has brought."""
     say("installing the packages of the Node contract tests")
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
-    done = subprocess.run(command, cwd=NODE_TESTS, capture_output=True, text=True, check=False)
+    npm = VENV / "bin" / "npm"
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+    environment = {**os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=NODE_TESTS, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise SetupFailed(f"npm ci failed in {NODE_TESTS.relative_to(ROOT)}: {done.stderr.strip()}")
-
-
-def node_major() -> int | None:
-    """The major version of the Node.js on the path, if there is one."""
-    try:
-        done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    version = done.stdout.strip()
-    return int(version.removeprefix("v").split(".")[0]) if version.startswith("v") else None
 
 
 def install_debian_packages(packages: list[str], why: str) -> None:
