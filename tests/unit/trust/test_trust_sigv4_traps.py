@@ -333,6 +333,14 @@ def test_each_query_part_must_be_there_once_and_spelt_right(name: str) -> None:
         refuse(changed, "IncompleteSignatureException")
 
 
+@pytest.mark.parametrize("algorithm", ["AWS4-HMAC-SHA512", "AWS4-ECDSA-P256-SHA256", "aws4-hmac-sha256", "none", ""])
+def test_a_presigned_request_knows_one_algorithm(algorithm: str) -> None:
+    request = sign(expires="60")
+    query = request.raw_query.replace(b"AWS4-HMAC-SHA256", algorithm.encode())
+    other = SignedRequest(request.method, request.raw_path, query, request.headers, request.body)
+    refuse(other, "IncompleteSignatureException", "X-Amz-Algorithm must be AWS4-HMAC-SHA256")
+
+
 def test_two_proofs_are_refused() -> None:
     text = "more than one way"
     signed = sign()
