@@ -49,8 +49,8 @@ COMMON: Mapping[str, ErrorShape] = {
     )
 }
 
-# The query protocol has names and statuses of its own for the same failures.
-QUERY: Mapping[str, ErrorShape] = {
+# The query protocol has names and statuses of its own for the same failures; known here under both names.
+_QUERY: Mapping[str, ErrorShape] = {
     "AccessDeniedException": ErrorShape("AccessDenied", 403),
     "ExpiredTokenException": ErrorShape("ExpiredToken", 403),
     "IncompleteSignatureException": ErrorShape("IncompleteSignature", 400),
@@ -67,7 +67,8 @@ QUERY: Mapping[str, ErrorShape] = {
     "ValidationException": ErrorShape("ValidationError", 400),
 }
 
-_REST_NAMES = {shape.code: name for name, shape in QUERY.items()}
+QUERY: Mapping[str, ErrorShape] = {**_QUERY, **{shape.code: shape for shape in _QUERY.values()}}
+_REST_NAMES = {shape.code: name for name, shape in _QUERY.items()}
 
 # Services that declare the same failure under a name of their own.
 RENAMED: Mapping[str, Mapping[str, str]] = {
@@ -177,7 +178,7 @@ def shape_of(service: str, code: str) -> ErrorShape:
 
 def no_route(method: str, path: bytes, service: str = "") -> NoRoute:
     """Nothing answers here; the path is shown shortened and in ASCII."""
-    shown = path[:200].decode("ascii", "backslashreplace")
+    shown = path[:200].decode("latin-1").encode("unicode_escape").decode("ascii")
     message = f"No operation answers {method} {shown}. The operations of this service are listed in {COVERAGE_PAGE}."
     return NoRoute("UnknownOperationException", message, service)
 
@@ -197,12 +198,13 @@ def authentication_error(error: AuthenticationError, service: str) -> AwsError:
     A code that only the query protocol has (``RequestExpired``) is an invalid signature for rest-json services, and a
     code unknown here is an unrecognised client: whatever trust reports, the sender is refused with a typed error.
     """
-    query = service in SERVICES and SERVICES[service].protocol == "query"
     code = _REST_NAMES.get(error.code, error.code)
-    if code == "RequestExpired" and not query:
+    if service in SERVICES and SERVICES[service].protocol == "query":
+        # by the query protocol's own code, since a service may declare the other name for something else
+        return AwsError(QUERY.get(code, QUERY["UnrecognizedClientException"]).code, error.what, service)
+    if code == "RequestExpired":
         code = "InvalidSignatureException"
-    known = QUERY if query else COMMON
-    return AwsError(code if code in known else "UnrecognizedClientException", error.what, service)
+    return AwsError(code if code in COMMON else "UnrecognizedClientException", error.what, service)
 
 
 def validation(operation: Operation, message: str) -> AwsError:

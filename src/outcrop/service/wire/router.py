@@ -133,8 +133,16 @@ def _choose(routes: list[_Route], segments: Sequence[bytes], headers: HeaderList
         if named in by_service:
             return by_service[named]
     resource = segments[routes[0].labels[-1][1]] if routes[0].labels else b""
-    kind = re.split(r"[:/]", percent_decode(resource).split(":", 5)[-1])[0] if resource.startswith(b"arn") else ""
-    return by_service.get(_RESOURCE_OWNER.get(kind, ""), routes[0])
+    return by_service.get(_RESOURCE_OWNER.get(_resource_type(resource), ""), routes[0])
+
+
+def _resource_type(segment: bytes) -> str:
+    """What an ARN in a path names, such as ``session``; empty where the segment is no ARN."""
+    try:
+        parts = percent_decode(segment).split(":", 5)
+    except ValueError:
+        return ""
+    return re.split(r"[:/]", parts[5])[0] if len(parts) == 6 and parts[0] == "arn" else ""
 
 
 def _labels(route: _Route, segments: Sequence[bytes]) -> dict[str, str]:
