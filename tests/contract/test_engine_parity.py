@@ -159,7 +159,7 @@ def test_with_strangers_joining_and_leaving(reference: Reference, config: Engine
 
 
 async def all_blocks_are_free(engine: PagedEngine) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while engine.stats().kv_blocks_free < engine.stats().kv_blocks_total:
             await asyncio.sleep(0.001)
 

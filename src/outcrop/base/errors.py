@@ -8,6 +8,7 @@
     │   ├── AlreadyExists       a name that is taken
     │   ├── PromptTooLong       more tokens than the model's context window holds
     │   ├── Overloaded          a bounded queue is full; try again later
+    │   ├── EngineStopped       the engine was closed or failed for good
     │   └── AuthenticationError a request whose sender could not be established
     └── InvariantError          a broken promise of our own code: a bug, never the caller's fault
 
@@ -69,6 +70,12 @@ class Overloaded(UserError):
     """The engine's bounded queue is full: nothing was started, and the same request may succeed later."""
 
     id = "OC-3200"
+
+
+class EngineStopped(UserError):
+    """The engine was closed, or failed for good: the request was not finished, and this engine takes no more."""
+
+    id = "OC-3300"
 
 
 class AuthenticationError(UserError):

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from outcrop.base.errors import UserError
-
 
 class FinishReason(StrEnum):
     """Why generation ended."""
@@ -116,12 +114,6 @@ class EngineStats:
     steps: int = 0
     tokens_generated: int = 0
     extra: dict[str, float] = field(default_factory=dict)
-
-
-class EngineStopped(UserError):
-    """The engine was closed, or failed for good: the request was not finished, and this engine takes no more."""
-
-    id = "OC-3300"
 
 
 class Engine(Protocol):

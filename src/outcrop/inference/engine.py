@@ -25,7 +25,7 @@ from functools import partial
 import torch
 
 from outcrop.base.clock import Clock, SystemClock
-from outcrop.base.errors import InvariantError, Overloaded, PromptTooLong, UserError, check
+from outcrop.base.errors import EngineStopped, InvariantError, Overloaded, PromptTooLong, UserError, check
 from outcrop.inference import sampling
 from outcrop.inference.answer import Answer, Item
 from outcrop.inference.base import (
@@ -33,7 +33,6 @@ from outcrop.inference.base import (
     Engine,
     EngineConfig,
     EngineStats,
-    EngineStopped,
     Generation,
     GenerationRequest,
 )

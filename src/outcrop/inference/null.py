@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from outcrop.base.clock import Clock, SystemClock
-from outcrop.base.errors import Overloaded, PromptTooLong, UserError
+from outcrop.base.errors import EngineStopped, Overloaded, PromptTooLong, UserError
 from outcrop.inference.base import (
     Completed,
     Engine,
     EngineStats,
-    EngineStopped,
     FinishReason,
     Generation,
     GenerationRequest,

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from outcrop.base.errors import InvariantError, Overloaded, PromptTooLong, UserError
+from outcrop.base.errors import EngineStopped, InvariantError, Overloaded, PromptTooLong, UserError
 from outcrop.inference.base import (
     Completed,
     EngineConfig,
-    EngineStopped,
     FinishReason,
     GenerationRequest,
     SamplingParams,
@@ -65,7 +64,7 @@ async def collect(engine: PagedEngine, r: GenerationRequest) -> tuple[str, Compl
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -188,7 +187,7 @@ class Stepwise(Decoder):
         self.steps.release(steps)
 
     def hidden(self, token_ids_N, positions_N, attention):
-        assert self.steps.acquire(timeout=30)
+        assert self.steps.acquire(timeout=60)
         return super().hidden(token_ids_N, positions_N, attention)
 
 

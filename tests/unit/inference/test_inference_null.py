@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from outcrop.base.errors import Overloaded, PromptTooLong, UserError
-from outcrop.inference.base import Completed, EngineStopped, FinishReason, GenerationRequest, SamplingParams, TextDelta
+from outcrop.base.errors import EngineStopped, Overloaded, PromptTooLong, UserError
+from outcrop.inference.base import Completed, FinishReason, GenerationRequest, SamplingParams, TextDelta
 from outcrop.inference.null import NullEngine
 
 
