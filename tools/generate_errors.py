@@ -23,7 +23,8 @@ services instead; they are not listed here.
 def families(root: type[OutcropError]) -> Iterator[tuple[type[OutcropError], int]]:
     """``root`` and all classes below it, parents first, each with its depth."""
     yield root, 0
-    for child in root.__subclasses__():
+    # Rooms that happen to be imported may have errors of their own (the wire's, say): those are not listed here.
+    for child in (child for child in root.__subclasses__() if child.__module__ == OutcropError.__module__):
         for descendant, depth in families(child):
             yield descendant, depth + 1
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import logging
 
-from outcrop.base.errors import AuthenticationError, Overloaded, PromptTooLong, TemplateRefused, UserError
+from outcrop.base.errors import (
+    AuthenticationError,
+    EngineStopped,
+    Overloaded,
+    PromptTooLong,
+    TemplateRefused,
+    UserError,
+)
 from outcrop.service.wire.errors import AwsError, authentication_error
 
 log = logging.getLogger("outcrop.service")
@@ -17,6 +24,7 @@ log = logging.getLogger("outcrop.service")
 INVALID_MODEL = "The provided model identifier is invalid."
 TOO_LONG = "Input is too long for requested model."
 THROTTLED = "Too many requests, please wait before trying again."
+UNAVAILABLE = "The service is unable to process your request at this time. Try your request again."
 INTERNAL = "The system encountered an unexpected error during processing. Try your request again."
 
 
@@ -55,6 +63,8 @@ def _known(error: Exception) -> AwsError | None:
         return invalid(f"The model's chat template refused the conversation: {error.what}")
     if isinstance(error, Overloaded):
         return AwsError("ThrottlingException", THROTTLED)
+    if isinstance(error, EngineStopped):
+        return AwsError("ServiceUnavailableException", UNAVAILABLE)
     if type(error) is UserError:  # its kinds are told apart above; ModelRefused, say, is the operator's to mend
         return invalid(str(error))
     return None
