@@ -167,6 +167,23 @@ def test_the_query_inside_must_be_the_defined_one() -> None:
     refuse(wrap(query, host="localhost"), NOT_VALID)
 
 
+@pytest.mark.parametrize(
+    ("signed", "added"),
+    [
+        ("Action=CallWithBearerToken&Action=Other", "&Version=1"),
+        ("Action=CallWithBearerToken&Action=CallWithBearerToken", "&Version=1"),
+        ("Action=CallWithBearerToken&Version=2", "&Version=1"),
+        ("Action=CallWithBearerToken&Version=1", "&Version=1"),
+        ("Action=CallWithBearerToken", "&Version=2"),
+        ("Action=CallWithBearerToken", ""),
+        ("Action=Other", "&Version=1"),
+    ],
+)
+def test_action_and_version_are_fixed_even_when_signed(signed: str, added: str) -> None:
+    parts = {"path": "/", "body": b"", "headers": {"host": "bedrock.amazonaws.com"}, "expires": "60"}
+    refuse(wrap(sign(query=signed, **parts).raw_query.decode() + added), NOT_VALID)
+
+
 def test_operations_without_bearer_refuse_it() -> None:
     for header in ("authorization", "x-api-key"):
         refuse(mint(), "does not accept API keys", header=header, allow_bearer=False)

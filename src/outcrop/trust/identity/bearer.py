@@ -34,7 +34,7 @@ _RULES = SigningRules()
 def verify(key: bytes, credentials: CredentialSource, region: str, now: datetime, max_skew_s: int) -> Principal:
     """The principal that made the API key ``key``, or an ``AuthenticationError``."""
     query = query_pairs(_unwrap(key))
-    if query.count(_ACTION) != 1 or query.count(_VERSION) != 1 or _names(query, b"Action", b"Version") != 2:
+    if sorted(pair for pair in query if pair[0] in (b"Action", b"Version")) != [_ACTION, _VERSION]:
         raise _not_valid("the key's query must hold Action=CallWithBearerToken and Version=1, once")
     query.remove(_VERSION)
     request = SignedRequest("POST", b"/", b"", [(b"host", HOST)], b"")
@@ -98,10 +98,6 @@ def _unwrap(key: bytes) -> bytes:
     if host != HOST or not slash:
         raise _not_valid("the key was not made for " + HOST.decode())
     return query
-
-
-def _names(query: list[tuple[bytes, bytes]], *names: bytes) -> int:
-    return sum(name in names for name, _ in query)
 
 
 def _not_valid(detail: str) -> AuthenticationError:
