@@ -10,12 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from outcrop.base.errors import ModelRefused
-from outcrop.models.files import is_lfs_pointer, lfs_pointer, read_json_object
+from outcrop.models.files import is_lfs_pointer, lfs_pointer, read_json_object, unreadable
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -96,22 +96,24 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     return Checkpoint(files, tensors, index)
 
 
-def open_safetensors(file: Path) -> Any:
-    """``file`` opened by the safetensors library for PyTorch, or ``ModelRefused``."""
+def open_safetensors(file: Path, framework: Literal["pt", "np"]) -> Any:
+    """``file`` opened by the safetensors library for PyTorch or NumPy tensors, or ``ModelRefused``."""
     if not file.exists():
         raise ModelRefused(f"{file} is missing.", f"A shard did not arrive: {COPY_AGAIN[0].lower()}{COPY_AGAIN[1:]}")
     if not file.is_file():
         raise ModelRefused(f"{file} is not a regular file.", COPY_AGAIN)
-    if is_lfs_pointer(file):
-        raise lfs_pointer(file)
     try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
+        if is_lfs_pointer(file):
+            raise lfs_pointer(file)
+        return safe_open(file, framework=framework)
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except SafetensorError as error:
         raise ModelRefused(f"{file} is not a whole safetensors file ({error}).", COPY_AGAIN) from error
 
 
 def _header(file: Path) -> dict[str, TensorInfo]:
-    with open_safetensors(file) as opened:
+    with open_safetensors(file, "np") as opened:
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         return {name: TensorInfo(file, s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
 

@@ -6,6 +6,7 @@ Every refusal is a ``ModelRefused`` that names the file. JSON is bounded in size
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,10 +25,18 @@ def read_bytes(path: Path, bytes_max: int = JSON_BYTES_MAX) -> bytes:
     size = path.stat().st_size
     if size > bytes_max:
         raise ModelRefused(f"{path} has {size} bytes, more than the {bytes_max} taken in.", "Check what the file is.")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
     if content.startswith(_LFS_POINTER):
         raise lfs_pointer(path)
     return content
+
+
+def unreadable(path: Path, error: OSError) -> ModelRefused:
+    """The refusal of a file that the operating system will not let us read."""
+    return ModelRefused(f"{path} cannot be read ({error.strerror}).", "Check its permissions and the disk.")
 
 
 def lfs_pointer(path: Path) -> ModelRefused:
@@ -54,8 +63,7 @@ def read_json_object(path: Path, bytes_max: int = JSON_BYTES_MAX) -> dict[str, A
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict(pairs)
         if len(seen) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise ModelRefused(f"{path} has the key {twice!r} twice.", "Keep one of them.")
         return seen
 

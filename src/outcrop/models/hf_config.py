@@ -31,7 +31,9 @@ MODEL_TYPES = {
 
 _OPTIONAL_ATTENTION_BIAS = ("LlamaForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM")
 _OPTIONAL_MLP_BIAS = ("LlamaForCausalLM", "SmolLM3ForCausalLM")
-_SIZE_MAX = 2**24
+_SIZE_MAX = 2**20
+_VOCAB_MAX = 2**24
+_NUMBER_MAX = 1e30
 _LAYERS_MAX = 1024
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
@@ -62,7 +64,7 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> DecoderConfig:
     max_positions = keys.size("max_position_embeddings", maximum=2**31 - 1)
     return DecoderConfig(
         architecture=architecture,
-        vocab_size=keys.size("vocab_size"),
+        vocab_size=keys.size("vocab_size", maximum=_VOCAB_MAX),
         hidden_size=hidden_size,
         intermediate_size=keys.size("intermediate_size"),
         num_heads=num_heads,
@@ -148,8 +150,10 @@ class _Keys:
         value = self.raw.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, int | float) or isinstance(value, bool) or (minimum is not None and value <= minimum):
-            raise self.refused(key, "a number" if minimum is None else f"a number above {minimum:g}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < _NUMBER_MAX:
+            raise self.refused(key, "a finite number")
+        if minimum is not None and value <= minimum:
+            raise self.refused(key, f"a number above {minimum:g}")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -186,6 +190,8 @@ def _head_dim(keys: _Keys, architecture: str, hidden_size: int, num_heads: int) 
     head_dim = keys.size("head_dim", hidden_size // num_heads)
     if head_dim % 2:
         raise keys.refused("head_dim", f"even, since rotary positions turn pairs (here it comes to {head_dim})")
+    if num_heads * head_dim > _SIZE_MAX:
+        raise keys.refused("num_attention_heads", f"at most {_SIZE_MAX // head_dim} with heads of {head_dim}")
     return head_dim
 
 

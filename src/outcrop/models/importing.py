@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from outcrop.base.errors import ModelRefused
+from outcrop.base.errors import ModelRefused, UserError
 from outcrop.base.files import sync_directory
 from outcrop.models.chat import EXTRA_TEMPLATES, TEMPLATE_FILE, ChatTemplate
 from outcrop.models.checkpoint import INDEX_FILE, Checkpoint, read_checkpoint, weight_files
@@ -88,13 +88,18 @@ def copy_model(files: Mapping[str, Path], target: Path, progress: Progress = no_
     done = 0
     for name, path in files.items():
         (target / name).parent.mkdir(exist_ok=True)
-        with path.open("rb") as source, (target / name).open("wb") as copy:
-            while piece := source.read(_COPY_BYTES):
-                copy.write(piece)
-                done += len(piece)
-                progress("copy", done, total)
-            copy.flush()
-            os.fsync(copy.fileno())
+        try:
+            with path.open("rb") as source, (target / name).open("wb") as copy:
+                while piece := source.read(_COPY_BYTES):
+                    copy.write(piece)
+                    done += len(piece)
+                    progress("copy", done, total)
+                copy.flush()
+                os.fsync(copy.fileno())
+        except OSError as error:
+            raise UserError(
+                f"{path} was not copied ({error.strerror}).", "Check its permissions and the disk."
+            ) from error
     for folder in {(target / name).parent for name in files}:
         sync_directory(folder)
 

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,6 @@ from outcrop.models.config import DecoderConfig
 from outcrop.models.files import read_json_object
 from outcrop.models.importing import Progress, check_model, copy_model, describe, no_progress, source_files
 from outcrop.models.names import check_alias, check_model_id, default_model_id, model_name
-from outcrop.models.prompt import encode_chat
 from outcrop.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -75,14 +74,6 @@ class LoadedModel:
     decoder: Decoder
     tokenizer: Tokenizer
     template: ChatTemplate | None
-
-    def encode_chat(self, messages: Sequence[Mapping[str, object]], **variables: Any) -> list[int]:
-        """The prompt for a conversation, as ``outcrop.models.prompt.encode_chat`` makes it."""
-        if self.template is None:
-            raise UserError(
-                f"Model {self.info.model_id} has no chat template.", "Import it with one, or send it plain prompts."
-            )
-        return encode_chat(self.template, self.tokenizer, messages, **variables)
 
 
 @dataclass(frozen=True, slots=True)

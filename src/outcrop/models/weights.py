@@ -132,7 +132,7 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     """Every tensor of one file, mapped, not read."""
-    with open_safetensors(file) as opened:
+    with open_safetensors(file, "pt") as opened:
         return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
 
 
