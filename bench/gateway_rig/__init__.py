@@ -1,0 +1,1 @@
+"""The parts of ``bench/gateway.py``: servers in processes of their own, and the client that measures them."""
