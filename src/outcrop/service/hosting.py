@@ -14,7 +14,7 @@ from pathlib import Path
 
 from outcrop.base.arn import Arn, Scope
 from outcrop.base.clock import Clock
-from outcrop.base.errors import ModelRefused, NotFound, UserError
+from outcrop.base.errors import ModelRefused, NotFound, PromptTooLong, UserError
 from outcrop.inference.base import Engine, EngineConfig
 from outcrop.models.prompt import encode_chat
 from outcrop.models.registry import LoadedModel, ModelInfo, ModelRegistry
@@ -56,6 +56,9 @@ class ServedModel:
     loaded: LoadedModel
     engine: Engine
     defaults: GenerationDefaults
+    prompt_characters_max: int
+    """What the context window holds where every token is the longest one. Longer text is refused unseen: a tokenizer
+    spends minutes, and gigabytes, on the 25 MB that a body may have."""
 
     @property
     def info(self) -> ModelInfo:
@@ -68,11 +71,20 @@ class ServedModel:
                 f"Model {self.info.model_id} has no chat template.",
                 "Import it again with a chat_template, or send a plain prompt to its InvokeEndpoint.",
             )
+        self._check_length(sum(len(str(message["content"])) for message in messages))
         return tuple(encode_chat(self.loaded.template, self.loaded.tokenizer, messages))
 
     def plain_prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of text to continue as it is."""
+        self._check_length(len(text))
         return tuple(self.loaded.tokenizer.encode(text, add_special_tokens=True))
+
+    def _check_length(self, characters: int) -> None:
+        if characters > self.prompt_characters_max:
+            raise PromptTooLong(
+                f"The prompt has {characters} characters; {self.prompt_characters_max} is the most that can fit.",
+                "Shorten the prompt.",
+            )
 
 
 EngineFactory = Callable[[LoadedModel], Engine]
@@ -166,7 +178,9 @@ class ModelHost:
             raise ModelRefused(
                 f"{info.directory / 'generation_config.json'} cannot be read: {error}.", "Mend or delete the file."
             ) from error
-        return ServedModel(loaded, self._engines(loaded), defaults)
+        engine, tokenizer = self._engines(loaded), loaded.tokenizer
+        longest_token = max(len(tokenizer.token_text(token_id)) for token_id in range(tokenizer.vocab_size))
+        return ServedModel(loaded, engine, defaults, engine.max_context_tokens * longest_token)
 
     async def close(self) -> None:
         """Stop every engine."""

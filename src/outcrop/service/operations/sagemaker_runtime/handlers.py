@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from outcrop.service.hosting import ServedModel
@@ -76,7 +78,8 @@ async def _prepare(
     body = parse.body_of(request.body)
     model = await find_model(context.host, name)
     if isinstance(body, parse.InputsBody):
-        return model, model.plain_prompt(body.inputs), body.parameters.sampling(), body
+        prompt = await asyncio.to_thread(model.plain_prompt, body.inputs)
+        return model, prompt, body.parameters.sampling(), body
     prompt = await prompt_of(model, openai_parse.turns_of(body))
     return model, prompt, openai_parse.sampling_of(body), body
 
