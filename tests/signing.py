@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from aws_bedrock_token_generator import BedrockTokenGenerator
@@ -96,15 +98,39 @@ def connection(service: Running) -> Iterator[socket.socket]:
         yield sock
 
 
+class _Incoming(io.BufferedReader):
+    """What a socket receives, for several answers in a row: whoever reads one of them cannot close it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock.makefile("rb", buffering=0))
+
+    def makefile(self, mode: str) -> _Incoming:
+        return self
+
+    def close(self) -> None:
+        """Stay open."""
+
+
+def read_responses(sock: socket.socket, count: int, method: str = "POST") -> list[Response | None]:
+    """The next answers on ``sock``; ``None`` where the service closed the connection without one."""
+    incoming: Any = _Incoming(sock)
+    responses: list[Response | None] = []
+    for _ in range(count):
+        response = http.client.HTTPResponse(incoming, method=method)
+        try:
+            response.begin()
+            body = response.read()
+        except (http.client.RemoteDisconnected, ConnectionError):
+            responses.append(None)
+            continue
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        responses.append(Response(response.status, headers, body))
+    return responses
+
+
 def read_response(sock: socket.socket, method: str = "POST") -> Response | None:
     """The next answer on ``sock``, or ``None`` where the service closed the connection without one."""
-    response = http.client.HTTPResponse(sock, method=method)
-    try:
-        response.begin()
-        body = response.read()
-    except (http.client.RemoteDisconnected, ConnectionError):
-        return None
-    return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+    return read_responses(sock, 1, method)[0]
 
 
 def exchange(service: Running, data: bytes, *, half_close: bool = False) -> Response | None:
@@ -114,6 +140,6 @@ def exchange(service: Running, data: bytes, *, half_close: bool = False) -> Resp
             sock.sendall(data)
             if half_close:
                 sock.shutdown(socket.SHUT_WR)
-        except ConnectionError:
+        except OSError:
             pass
         return read_response(sock, data.split(b" ", 1)[0].decode("latin-1"))
