@@ -25,6 +25,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger("outcrop.service")
 
+WATCH_AFTER_S = 0.01
+"""A reply that is out by then is spared the task that waits for its client to go away."""
+
 
 class ClientGone(Exception):
     """The client hung up; nobody is left to answer."""
@@ -60,6 +63,7 @@ class App:
         """Run the pipeline and send its reply, unless the client goes away first: then the work is cancelled."""
         work = asyncio.current_task()
         assert work is not None
+        watcher: asyncio.Task[None] | None = None
         gone = False
 
         async def watch() -> None:
@@ -69,7 +73,11 @@ class App:
             gone = True
             work.cancel()
 
-        watcher = asyncio.create_task(watch())
+        def begin_to_watch() -> None:
+            nonlocal watcher
+            watcher = asyncio.create_task(watch())
+
+        later = asyncio.get_running_loop().call_later(WATCH_AFTER_S, begin_to_watch)
         try:
             await _send(await self._pipeline.run(request, request_id), request_id, send)
         except asyncio.CancelledError:
@@ -77,7 +85,9 @@ class App:
                 raise
             log.info("request %s: the client went away", request_id)
         finally:
-            watcher.cancel()
+            later.cancel()
+            if watcher is not None:
+                watcher.cancel()
 
     async def _read_body(self, head: RawRequest, receive: Receive) -> bytes:
         """The whole body, or a ``AwsError`` when it is too large or arrives too slowly to be honest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -94,6 +95,8 @@ async def serve(
             await asyncio.sleep(0.005)
         else:
             await ready(Listening(_url("http", host, plain), _url("https", host, secure)))
+            gc.collect()
+            gc.freeze()  # what start-up made stays: walking it again and again would stall requests
         await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()

@@ -12,9 +12,6 @@ from outcrop.inference.base import Completed, Generation, GenerationRequest, Sam
 from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.hosting import ModelHost, ServedModel
 
-LONG_PROMPT_CHARACTERS = 32_768
-"""Prompts longer than this are rendered and tokenised in a thread, so that other requests are not held up."""
-
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -58,11 +55,13 @@ async def find_model(host: ModelHost, name: str) -> ServedModel:
 
 
 async def prompt_of(model: ServedModel, turns: Sequence[Turn]) -> tuple[int, ...]:
-    """Token ids of a conversation that the model is to answer."""
+    """Token ids of a conversation that the model is to answer.
+
+    Made in a thread: a template is rendered by another process and may take seconds until it is stopped, and other
+    requests must not wait for that.
+    """
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    if sum(len(turn.text) for turn in turns) > LONG_PROMPT_CHARACTERS:
-        return await asyncio.to_thread(model.prompt, messages)
-    return model.prompt(messages)
+    return await asyncio.get_running_loop().run_in_executor(None, model.prompt, messages)
 
 
 class Running:
