@@ -14,8 +14,7 @@ from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.generated.operations import OPERATIONS
 from outcrop.service.wire.rest_json import RestJsonCodec
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 import generate_coverage
 import generate_wire
 import wire_patterns

@@ -63,7 +63,7 @@ def constraint_broken(operation: Operation, path: str, rule: str) -> AwsError:
 
 def unreadable(operation: Operation, path: str, text: str) -> AwsError:
     """A value cannot be read as what its shape says."""
-    where = aws_path(path)
+    where = aws_path(path.removesuffix("[...]"))
     return serialization(operation, f"{text} at '{where}'" if where else f"{text} in the request body")
 
 
