@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import msgspec
 import pytest
 from botocore.eventstream import EventStream, EventStreamBuffer
 from botocore.exceptions import EventStreamError
+from botocore.model import OperationModel, ServiceModel
 from botocore.parsers import create_parser
 from botocore.session import get_session
 
@@ -33,6 +35,16 @@ STREAMS = [operation for operation in OPERATIONS.values() if operation.streaming
 REST = [operation for operation in OPERATIONS.values() if operation.protocol == "rest-json"]
 
 
+@cache
+def service_model(service: str) -> ServiceModel:
+    return get_session().get_service_model(service)
+
+
+def client_model(operation: Operation) -> OperationModel:
+    """The operation as botocore knows it."""
+    return service_model(operation.service).operation_model(operation.name)
+
+
 class Raw:
     """The part of an HTTP response that botocore's event stream reads."""
 
@@ -49,7 +61,7 @@ class Raw:
 
 def read(operation: Operation, frames: bytes) -> list[Any]:
     """The events that botocore makes of ``frames``."""
-    model = get_session().get_service_model(operation.service).operation_model(operation.name)
+    model = client_model(operation)
     parser = create_parser("rest-json")
     return list(EventStream(Raw(frames), model.get_event_stream_output(), parser._event_stream_parser, operation.name))
 
@@ -105,7 +117,7 @@ def test_an_error_that_a_stream_does_not_declare_ends_it_as_an_internal_error() 
 def parsed_error(operation: Operation, error: AwsError) -> dict[str, Any]:
     status, headers, body = error.at(operation.service).render(request_id="r-1")
     assert status == error.at(operation.service).status
-    model = get_session().get_service_model(operation.service).operation_model(operation.name)
+    model = client_model(operation)
     response = {
         "status_code": status,
         "headers": {name.decode(): value.decode() for name, value in headers},
