@@ -92,6 +92,7 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
                 tls=tls,
                 ready=ready,
                 stop=server.stop_on_signals(),
+                halt=service.host.close,
             )
         finally:
             await service.close()

@@ -22,6 +22,8 @@ log = logging.getLogger("outcrop.service")
 
 BACKLOG = 2048
 SHUTDOWN_GRACE_S = 10
+HALT_GRACE_S = 2
+"""From the halt, which tells clients in words that the service stops, to the cutting of what is still connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ async def serve(
     tls: ServerTls,
     ready: Callable[[Listening], Awaitable[None]],
     stop: asyncio.Event,
+    halt: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set; requests that run get ``SHUTDOWN_GRACE_S`` to end."""
+    """Serve until ``stop`` is set; requests that run get ``SHUTDOWN_GRACE_S`` to end, then ``halt`` is to end them."""
     servers = [_server(app), _server(app, tls)]
     running = [
         asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, (plain, secure), strict=True)
@@ -102,7 +105,11 @@ async def serve(
         stopping.cancel()
         for server in servers:
             server.should_exit = True
-        await asyncio.gather(*running)
+        ending = asyncio.gather(*running)
+        await asyncio.wait([ending], timeout=SHUTDOWN_GRACE_S)
+        if halt is not None and not ending.done():
+            await halt()
+        await ending
 
 
 def _server(app: App, tls: ServerTls | None = None) -> _Server:
@@ -116,7 +123,7 @@ def _server(app: App, tls: ServerTls | None = None) -> _Server:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=int(IDLE_TIMEOUT_S),
-        timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_S + HALT_GRACE_S,
         backlog=BACKLOG,
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
