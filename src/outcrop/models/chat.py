@@ -11,6 +11,8 @@ The surroundings are those of ``apply_chat_template`` in transformers: ``message
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,30 @@ class ChatTemplate:
 
         Raises ``TemplateRefused`` where the template refuses the conversation, fails, or reaches a limit.
         """
+        question = self._question(messages, add_generation_prompt, tools, variables)
+        with self._refusing():
+            return self._text(_POOL.ask(question))
+
+    async def render_async(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        **variables: object,
+    ) -> str:
+        """As ``render``, and the event loop goes on meanwhile. Cancelling it ends the renderer."""
+        question = self._question(messages, add_generation_prompt, tools, variables)
+        with self._refusing():
+            return self._text(await _POOL.ask_async(question))
+
+    def _question(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, object]] | None,
+        variables: Mapping[str, object],
+    ) -> _Question:
         given = {
             "messages": messages,
             "tools": tools,
@@ -119,7 +145,7 @@ class ChatTemplate:
         }
         source = self._tool_source if tools is not None and self._tool_source is not None else self.source
         try:
-            payload = json.dumps(given, ensure_ascii=False)
+            payload = json.dumps(given)
         except (TypeError, ValueError, RecursionError) as error:
             raise TemplateRefused(f"The conversation is not plain JSON ({error}).", "Send only JSON values.") from error
         limits = self._limits
@@ -130,11 +156,17 @@ class ChatTemplate:
             "cpu_s": limits.cpu_s,
             "chars_max": chars_max,
         }
-        body = f'{json.dumps(request)[:-1]}, "variables": {payload}}}'.encode("utf-8", "surrogatepass")
+        body = f'{json.dumps(request)[:-1]}, "variables": {payload}}}'.encode()
+        return _Question(len(body).to_bytes(4, "big") + body, limits.wall_s, 12 * chars_max + 4096)
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
         try:
-            answer = _POOL.ask(body, limits.wall_s, answer_bytes_max=6 * chars_max + 4096)
+            yield
         except _WorkerEndedError as error:
             raise TemplateRefused(f"{self._origin} {error}.", _REMEDY) from error
+
+    def _text(self, answer: Mapping[str, Any]) -> str:
         if "error" in answer:
             raise TemplateRefused(f"{self._origin} was not rendered: {answer['reason'].rstrip('.')}.", _REMEDY)
         return str(answer["text"])
@@ -160,6 +192,15 @@ def _sources(directory: Path) -> tuple[dict[str, str], Path]:
 
 def _is_named(item: Any) -> bool:
     return isinstance(item, dict) and isinstance(item.get("name"), str) and isinstance(item.get("template"), str)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One message to a worker, with its length before it, and how long and how large the answer may be."""
+
+    message: bytes
+    wall_s: float
+    answer_bytes_max: int
 
 
 class _WorkerEndedError(Exception):
@@ -190,18 +231,42 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, body: bytes, wall_s: float, answer_bytes_max: int) -> dict[str, Any]:
-        deadline = time.monotonic() + wall_s
+    def ask(self, question: _Question) -> dict[str, Any]:
+        deadline = time.monotonic() + question.wall_s
+        with self._ending(question):
+            self._socket.settimeout(question.wall_s)
+            self._socket.sendall(question.message)
+            return self._receive(deadline, question.answer_bytes_max)
+
+    async def ask_async(self, question: _Question) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        with self._ending(question):
+            self._socket.setblocking(False)
+            async with asyncio.timeout(question.wall_s):
+                await loop.sock_sendall(self._socket, question.message)
+                buffer = bytearray()
+                while len(buffer) < 4 or len(buffer) - 4 < (size := _size(buffer, question.answer_bytes_max)):
+                    piece = await loop.sock_recv(self._socket, 2**20)
+                    if not piece:
+                        raise ConnectionError("end of stream")
+                    buffer += piece
+                answer: dict[str, Any] = json.loads(buffer[4 : 4 + size])
+                return answer
+
+    @contextlib.contextmanager
+    def _ending(self, question: _Question) -> Iterator[None]:
+        """End the process where the block fails: what it would answer next is nobody's."""
         try:
-            self._socket.settimeout(wall_s)
-            self._socket.sendall(len(body).to_bytes(4, "big") + body)
-            return self._receive(deadline, answer_bytes_max)
+            yield
         except TimeoutError as error:
             self.end()
-            raise _WorkerEndedError(f"was stopped after {wall_s:g} s") from error
+            raise _WorkerEndedError(f"was stopped after {question.wall_s:g} s") from error
         except OSError as error:
             status = self.end()
             raise _WorkerEndedError(_died(status)) from error
+        except asyncio.CancelledError:
+            self.end()
+            raise
 
     def end(self) -> int:
         """Kill the process, if it still runs, and collect it; its exit status."""
@@ -217,9 +282,7 @@ class _Worker:
         self._process.returncode = 0
 
     def _receive(self, deadline: float, bytes_max: int) -> dict[str, Any]:
-        size = int.from_bytes(self._exactly(4, deadline), "big")
-        if size > bytes_max:
-            raise ConnectionError("oversized answer")
+        size = _size(self._exactly(4, deadline), bytes_max)
         answer: dict[str, Any] = json.loads(self._exactly(size, deadline).decode("utf-8", "surrogatepass"))
         return answer
 
@@ -232,6 +295,14 @@ class _Worker:
                 raise ConnectionError("end of stream")
             buffer += piece
         return bytes(buffer)
+
+
+def _size(prefix: bytes | bytearray, bytes_max: int) -> int:
+    """The length that an answer says it has; ``ConnectionError`` where that is too much."""
+    size = int.from_bytes(prefix[:4], "big")
+    if size > bytes_max:
+        raise ConnectionError("oversized answer")
+    return size
 
 
 def _died(status: int) -> str:
@@ -248,23 +319,41 @@ class _Pool:
         self._reset()
         os.register_at_fork(after_in_child=self._forked)
 
-    def ask(self, body: bytes, wall_s: float, answer_bytes_max: int) -> dict[str, Any]:
+    def ask(self, question: _Question) -> dict[str, Any]:
         with self._slots:
-            worker = self._take()
-            answer = worker.ask(body, wall_s, answer_bytes_max)
-            if answer.get("error") == "memory":
-                worker.end()
-            else:
-                self._idle.append(worker)
+            worker = self._take() or _Worker()
+            answer = worker.ask(question)
+            self._give_back(worker, answer)
             return answer
 
-    def _take(self) -> _Worker:
+    async def ask_async(self, question: _Question) -> dict[str, Any]:
+        """As ``ask``, in a thread only where there is a wait for a worker to be free, or to start."""
+        if not self._slots.acquire(blocking=False):
+            return await asyncio.to_thread(self.ask, question)
+        try:
+            worker = self._take()
+            if worker is not None:
+                answer = await worker.ask_async(question)
+                self._give_back(worker, answer)
+                return answer
+        finally:
+            self._slots.release()
+        return await asyncio.to_thread(self.ask, question)
+
+    def _take(self) -> _Worker | None:
+        """A warm worker, if one is idle."""
         while self._idle:
             worker = self._idle.pop()
             if worker.alive:
                 return worker
             worker.end()  # somebody else ended it while it was idle
-        return _Worker()
+        return None
+
+    def _give_back(self, worker: _Worker, answer: Mapping[str, Any]) -> None:
+        if answer.get("error") == "memory":
+            worker.end()
+        else:
+            self._idle.append(worker)
 
     def _reset(self) -> None:
         self._slots = threading.BoundedSemaphore(self._workers_max)

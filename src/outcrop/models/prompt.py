@@ -26,13 +26,30 @@ def encode_chat(
     template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]], **variables: Any
 ) -> list[int]:
     """Token ids of ``messages`` rendered by ``template``; ``variables`` as for ``ChatTemplate.render``."""
-    given = {**variables, "messages": messages}
+    given, fenced = _guarded({**variables, "messages": messages}, tokenizer)
+    return _token_ids(template.render(given.pop("messages"), **given), fenced, tokenizer)
+
+
+async def encode_chat_async(
+    template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]], **variables: Any
+) -> list[int]:
+    """As ``encode_chat``; the event loop goes on while the template is rendered, but not while text is tokenized."""
+    given, fenced = _guarded({**variables, "messages": messages}, tokenizer)
+    return _token_ids(await template.render_async(given.pop("messages"), **given), fenced, tokenizer)
+
+
+def _guarded(given: dict[str, Any], tokenizer: Tokenizer) -> tuple[dict[str, Any], bool]:
+    """``given`` with special tokens fenced, and whether there were any."""
     if not _mentions(given, tokenizer.special_texts):
-        return tokenizer.encode(template.render(messages, **variables))
+        return given, False
     longest_first = sorted(tokenizer.special_texts, key=len, reverse=True)
     special = re.compile("|".join(map(re.escape, longest_first)))
-    fenced = {key: _fence(value, special) for key, value in given.items()}
-    text = template.render(fenced.pop("messages"), **fenced)
+    return {key: _fence(value, special) for key, value in given.items()}, True
+
+
+def _token_ids(text: str, fenced: bool, tokenizer: Tokenizer) -> list[int]:
+    if not fenced:
+        return tokenizer.encode(text)
     ids: list[int] = []
     end = 0
     for match in _FENCED.finditer(text):

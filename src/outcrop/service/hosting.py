@@ -16,13 +16,16 @@ from outcrop.base.arn import Arn, Scope
 from outcrop.base.clock import Clock
 from outcrop.base.errors import ModelRefused, NotFound, PromptTooLong, UserError
 from outcrop.inference.base import Engine, EngineConfig
-from outcrop.models.prompt import encode_chat
+from outcrop.models.prompt import encode_chat, encode_chat_async
 from outcrop.models.registry import LoadedModel, ModelInfo, ModelRegistry
 
 DEFAULT_MODEL_ID = "outcrop.pebble-v1:0"
 GEOGRAPHIES = {"us": "us", "eu": "eu", "ap": "apac"}
 """Region prefixes and the prefix of the inference profiles that serve them (Bedrock user guide, "Supported
 Regions and models for inference profiles"); any other region's own first part stands for itself."""
+
+LONG_PROMPT_CHARACTERS = 32_768
+"""Prompts longer than this are tokenised in a thread, so that other requests are not held up."""
 
 KNOWN_FOR_S = 1.0
 KNOWN_NAMES_MAX = 1024
@@ -64,15 +67,18 @@ class ServedModel:
     def info(self) -> ModelInfo:
         return self.loaded.info
 
-    def prompt(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
+    async def prompt(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
         """Token ids of a conversation, ready for the model to answer. May raise ``TemplateRefused``."""
         if self.loaded.template is None:
             raise UserError(
                 f"Model {self.info.model_id} has no chat template.",
                 "Import it again with a chat_template, or send a plain prompt to its InvokeEndpoint.",
             )
-        self._check_length(sum(len(str(message["content"])) for message in messages))
-        return tuple(encode_chat(self.loaded.template, self.loaded.tokenizer, messages))
+        characters = sum(len(str(message["content"])) for message in messages)
+        self._check_length(characters)
+        if characters > LONG_PROMPT_CHARACTERS:
+            return tuple(await asyncio.to_thread(encode_chat, self.loaded.template, self.loaded.tokenizer, messages))
+        return tuple(await encode_chat_async(self.loaded.template, self.loaded.tokenizer, messages))
 
     def plain_prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of text to continue as it is."""

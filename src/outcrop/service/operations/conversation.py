@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -55,13 +54,8 @@ async def find_model(host: ModelHost, name: str) -> ServedModel:
 
 
 async def prompt_of(model: ServedModel, turns: Sequence[Turn]) -> tuple[int, ...]:
-    """Token ids of a conversation that the model is to answer.
-
-    Made in a thread: a template is rendered by another process and may take seconds until it is stopped, and other
-    requests must not wait for that.
-    """
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    return await asyncio.get_running_loop().run_in_executor(None, model.prompt, messages)
+    """Token ids of a conversation that the model is to answer."""
+    return await model.prompt([{"role": turn.role, "content": turn.text} for turn in turns])
 
 
 class Running:
