@@ -152,7 +152,7 @@ def install_node_packages() -> None:
     """The JavaScript clients of the contract tests, with the Node.js that the lock has brought."""
     say("installing the packages of the Node contract tests")
     npm = VENV / "bin" / "npm"
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+    command = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
     environment = {**os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=NODE_TESTS, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:

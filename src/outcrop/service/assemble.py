@@ -65,7 +65,11 @@ def assemble(
     registry = ModelRegistry(config.data / MODELS_FOLDER)
     host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine), clock)
     authenticator = Authenticator(
-        identity, deployment.region, clock, config.limits.max_clock_skew_s, frozenset({*LOCAL_NAMES, config.host, *config.names})
+        identity,
+        deployment.region,
+        clock,
+        config.limits.max_clock_skew_s,
+        frozenset({*LOCAL_NAMES, config.host, *config.names}),
     )
     routes = Routes()
     pipeline = Pipeline(routes, authenticator, Context(host, clock))

@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from outcrop.service.faults import invalid, malformed
+from outcrop.service.hosting import ServedModel
 from outcrop.service.http import EVENT_STREAM_TYPE, JSON_TYPE, Reply
 from outcrop.service.operations import json_body
 from outcrop.service.operations.anthropic import parse as anthropic_parse
 from outcrop.service.operations.anthropic import render as anthropic_render
 from outcrop.service.operations.base import Caller, Context, Handler
 from outcrop.service.operations.bedrock_runtime import parse, pointers, render
-from outcrop.service.operations.conversation import Running, answer, find_model, prompt_of, start
+from outcrop.service.operations.conversation import Running, Sampling, answer, find_model, prompt_of, start
 from outcrop.service.operations.streams import GenerationBody
 from outcrop.service.wire.generated import bedrock_runtime as shapes
 from outcrop.service.wire.generated.operations import OPERATIONS
@@ -22,14 +23,13 @@ SERVICE = "bedrock-runtime"
 
 InvokeInput = shapes.InvokeModelRequest | shapes.InvokeModelWithResponseStreamRequest
 
+Asked = tuple[ServedModel, tuple[int, ...], Sampling]
+"""A loaded model, its prompt, and how to sample."""
+
 
 async def converse(context: Context, caller: Caller, request: shapes.ConverseRequest) -> shapes.ConverseResponse:
     """Answer a conversation whole."""
-    pointers.check(request.additional_model_response_field_paths)
-    parse.check_features(request)
-    sampling = parse.sampling_of(request)
-    model = await find_model(context.host, request.model_id)
-    prompt = await prompt_of(model, parse.turns_of(request.messages, request.system))
+    model, prompt, sampling = await _conversation(context, request)
     whole = await answer(model, caller.request_id, prompt, sampling)
     paths = request.additional_model_response_field_paths
     return render.converse(whole, paths, caller.latency_ms(context.clock))
@@ -37,11 +37,7 @@ async def converse(context: Context, caller: Caller, request: shapes.ConverseReq
 
 async def converse_stream(context: Context, caller: Caller, request: shapes.ConverseStreamRequest) -> Reply:
     """Answer a conversation as an event stream."""
-    pointers.check(request.additional_model_response_field_paths)
-    parse.check_features(request)
-    sampling = parse.sampling_of(request)
-    model = await find_model(context.host, request.model_id)
-    prompt = await prompt_of(model, parse.turns_of(request.messages, request.system))
+    model, prompt, sampling = await _conversation(context, request)
     running = await start(model, caller.request_id, prompt, sampling)
     paths = request.additional_model_response_field_paths
     frames = render.converse_events(running, paths, lambda: caller.latency_ms(context.clock))
@@ -50,11 +46,7 @@ async def converse_stream(context: Context, caller: Caller, request: shapes.Conv
 
 async def invoke_model(context: Context, caller: Caller, request: shapes.InvokeModelRequest) -> Reply:
     """Answer an Anthropic Messages body whole."""
-    _check_invoke(request)
-    body = parse.messages_body(request.body)
-    sampling = anthropic_parse.sampling_of(body)
-    model = await find_model(context.host, request.model_id)
-    prompt = await prompt_of(model, anthropic_parse.turns_of(body.system, body.messages))
+    model, prompt, sampling = await _messages(context, request)
     whole = await answer(model, caller.request_id, prompt, sampling)
     document = anthropic_render.message(whole, model.info.model_id, caller.request_id)
     headers = render.invocation_headers(whole.completed, caller.latency_ms(context.clock))
@@ -65,11 +57,7 @@ async def invoke_model_with_response_stream(
     context: Context, caller: Caller, request: shapes.InvokeModelWithResponseStreamRequest
 ) -> Reply:
     """Answer an Anthropic Messages body as an event stream of chunks."""
-    _check_invoke(request)
-    body = parse.messages_body(request.body)
-    sampling = anthropic_parse.sampling_of(body)
-    model = await find_model(context.host, request.model_id)
-    prompt = await prompt_of(model, anthropic_parse.turns_of(body.system, body.messages))
+    model, prompt, sampling = await _messages(context, request)
     running = await start(model, caller.request_id, prompt, sampling)
     frames = render.invoke_chunks(
         running,
@@ -96,6 +84,22 @@ async def count_tokens(
         body = parse.messages_body(request.input.invoke_model.body)
         turns = anthropic_parse.turns_of(body.system, body.messages)
     return shapes.CountTokensResponse(input_tokens=len(await prompt_of(model, turns)))
+
+
+async def _conversation(context: Context, request: parse.ConverseInput) -> Asked:
+    pointers.check(request.additional_model_response_field_paths)
+    parse.check_features(request)
+    sampling = parse.sampling_of(request)
+    model = await find_model(context.host, request.model_id)
+    return model, await prompt_of(model, parse.turns_of(request.messages, request.system)), sampling
+
+
+async def _messages(context: Context, request: InvokeInput) -> Asked:
+    _check_invoke(request)
+    body = parse.messages_body(request.body)
+    sampling = anthropic_parse.sampling_of(body)
+    model = await find_model(context.host, request.model_id)
+    return model, await prompt_of(model, anthropic_parse.turns_of(body.system, body.messages)), sampling
 
 
 def _check_invoke(request: InvokeInput) -> None:
