@@ -21,8 +21,8 @@ class StopMatcher:
     def __init__(self, stop_sequences: Sequence[str]) -> None:
         if "" in stop_sequences:
             raise UserError("A stop sequence is empty.", "Leave it out, or give it at least one character.")
-        self._stops = sorted(set(stop_sequences))
-        self._root = _State(0, len(self._stops), 0)
+        self.stops = sorted(set(stop_sequences))
+        self._root = _State(0, len(self.stops), 0)
         self._at = self._root
 
     @property
@@ -32,7 +32,7 @@ class StopMatcher:
 
     def feed(self, text: str) -> tuple[int, str] | None:
         """Walk over ``text``; where a stop sequence becomes complete, how much was walked over, and which it is."""
-        if not self._stops:
+        if not self.stops:
             return None
         for walked, character in enumerate(text, start=1):
             self._at = self._at.after.get(character) or self._learn(character)
@@ -57,12 +57,12 @@ class StopMatcher:
         def continuation(stop: str) -> str:
             return stop[depth : depth + 1]
 
-        low = bisect_left(self._stops, character, state.low, state.high, key=continuation)
-        high = bisect_right(self._stops, character, low, state.high, key=continuation)
+        low = bisect_left(self.stops, character, state.low, state.high, key=continuation)
+        high = bisect_right(self.stops, character, low, state.high, key=continuation)
         if low == high:
             return None
         child = _State(low, high, depth + 1, fail)
-        child.match = self._stops[low] if len(self._stops[low]) == child.depth else fail.match
+        child.match = self.stops[low] if len(self.stops[low]) == child.depth else fail.match
         return child
 
 
@@ -100,6 +100,9 @@ class TextStream:
 
     def feed(self, text: str, logprob: TokenLogprob | None = None) -> TextDelta | None:
         """Add one token's text; what can be emitted now, if anything. Nothing may follow once ``stopped`` is set."""
+        if text and not self._pending and not self._matcher.stops:  # nearly every token of nearly every request
+            self._emitted += len(text)
+            return TextDelta(text, 1, () if logprob is None else (logprob,))
         start = self._emitted + len(self._held)
         self._pending.append((start, start + len(text), logprob))
         self._held += text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,11 +71,13 @@ class Running:
     def __aiter__(self) -> Running:
         return self
 
-    async def __anext__(self) -> TextDelta | Completed:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        return await anext(self._generation)
+    def __anext__(self) -> Awaitable[TextDelta | Completed]:
+        # Not a coroutine itself, which would be one more to resume with every event of every stream.
+        return self._generation.__anext__() if self._first is None else self._take_first(self._first)
+
+    async def _take_first(self, first: TextDelta | Completed) -> TextDelta | Completed:
+        self._first = None
+        return first
 
     async def aclose(self) -> None:
         await self._generation.aclose()
