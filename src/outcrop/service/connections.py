@@ -17,7 +17,7 @@ from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
 from uvicorn.protocols.http.zttp_impl import ZttpProtocol
 
 HEADER_TIMEOUT_S = 20.0
-"""From the opening of a connection to the end of its first request's headers."""
+"""From the opening of a connection to its first bytes, and from there to the end of the first request's headers."""
 IDLE_TIMEOUT_S = 75.0
 """From an answer to the end of the next request's headers; nginx's default ``keepalive_timeout``."""
 GOODBYE_TIMEOUT_S = 1.0
@@ -62,12 +62,16 @@ class GuardedH1(ZttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._deadline.disarm()
+        self._disarm_while_answering()
 
     def on_response_complete(self) -> None:
         self._deadline.arm(IDLE_TIMEOUT_S)
         super().on_response_complete()
+        self._disarm_while_answering()  # a pipelined request is under way already
+
+    def _disarm_while_answering(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._deadline.disarm()
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -105,6 +109,12 @@ class GuardedProtocol(AutoZttpProtocol):
     """HTTP/1.1 or HTTP/2, by ALPN under TLS and by the first bytes without."""
 
     alpn_protocols: ClassVar[list[str]] = ["h2", "http/1.1"]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.timeout_task is not None:  # without TLS: until enough has come to tell the protocols apart
+            self.timeout_task.cancel()
+            self.timeout_task = self.loop.call_later(HEADER_TIMEOUT_S, transport.close)
 
     def _switch(self, http2: bool, initial_data: bytes = b"") -> None:
         kind = GuardedH2 if http2 else GuardedH1
