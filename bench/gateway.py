@@ -70,7 +70,7 @@ def run(parts: Sequence[str], rounds: int, round_s: float, realtime: bool) -> Re
         if "latency" in parts:
             found["latency"] = measure.added_latency(service, upstream, rounds, round_s)
         if "streams" in parts:
-            found["streams"] = measure.streaming_cost(service, rounds)
+            found["streams"] = measure.streaming_cost(service, upstream, rounds)
         if "idle" in parts:
             found["idle"] = measure.idle_streams(service)
         if peer_missing:

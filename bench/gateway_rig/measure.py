@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gateway_rig import engines
 from gateway_rig.load import HeldStreams, OpenLoop, drain_streams, open_loop
 from gateway_rig.process import BenchFailed, Server
-from gateway_rig.requests import Signer, chat_completions
+from gateway_rig.requests import Signer, bare_streams, chat_completions
 
 RATE_PER_S = 500.0
 PEER_RATES_PER_S = (500.0, 200.0, 100.0, 50.0)
@@ -39,30 +39,36 @@ def added_latency(service: Server, upstream: Server, rounds: int, round_s: float
     return {"rate_per_s": RATE_PER_S, "rounds": rounds, "round_s": round_s, **_added(runs, "upstream")}
 
 
-def streaming_cost(service: Server, rounds: int, streams: int = 64) -> dict[str, float]:
+def streaming_cost(service: Server, upstream: Server, rounds: int, streams: int = 64) -> dict[str, float]:
     """Processor time per streamed event and per streamed request, in microseconds: medians over ``rounds``.
 
     The same requests, cut at 1 token and at ``EVENTS`` tokens: the difference is what the events cost, and the rest
-    is what a stream costs whatever its length.
+    is what a stream costs whatever its length. ``bare`` is the upstream's own cost of as many chunks.
     """
+    signer = Signer(service)
     found: Figures = {"streams": streams, "rounds": rounds}
-    for name, model_id, concurrency in (("burst", engines.STREAM, 16), ("paced", engines.PACED, 64)):
-        short, long = (Signer(service).converse_stream(model_id, streams, tokens) for tokens in (1, engines.EVENTS))
-        drain_streams(service, [*short, *long[:8]], concurrency)
-        event_us, request_us = [], []
-        for _ in range(rounds):
-            request_us.append(_cost_us(service, short, concurrency))
-            event_us.append((_cost_us(service, long, concurrency) - request_us[-1]) / (engines.EVENTS - 1))
-        found[f"{name}_event_us"] = statistics.median(event_us)
-        found[f"{name}_request_us"] = statistics.median(request_us)
+    kinds = (("burst", engines.STREAM, 0.0, 16), ("paced", engines.PACED, engines.PACE_S, 64))
+    for name, model_id, pause_s, concurrency in kinds:
+        pairs = {
+            name: [(service, signer.converse_stream(model_id, streams, n)) for n in (1, engines.EVENTS)],
+            f"{name}_bare": [(upstream, bare_streams(upstream, streams, n, pause_s)) for n in (1, engines.EVENTS)],
+        }
+        for label, ((server, short), (_, long)) in pairs.items():
+            drain_streams(server, [*short, *long[:8]], concurrency)
+            event_us, request_us = [], []
+            for _ in range(rounds):
+                request_us.append(_cost_us(server, short, concurrency))
+                event_us.append((_cost_us(server, long, concurrency) - request_us[-1]) / (engines.EVENTS - 1))
+            found[f"{label}_event_us"] = statistics.median(event_us)
+            found[f"{label}_request_us"] = statistics.median(request_us)
     return found
 
 
-def _cost_us(service: Server, requests: Sequence[bytes], concurrency: int) -> float:
+def _cost_us(server: Server, requests: Sequence[bytes], concurrency: int) -> float:
     """Processor time of one streamed request."""
-    before_s = service.cpu_s()
-    drain_streams(service, requests, concurrency)
-    return (service.cpu_s() - before_s) / len(requests) * 1e6
+    before_s = server.cpu_s()
+    drain_streams(server, requests, concurrency)
+    return (server.cpu_s() - before_s) / len(requests) * 1e6
 
 
 def idle_streams(service: Server) -> dict[str, float]:

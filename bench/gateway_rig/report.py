@@ -67,10 +67,12 @@ def lines(result: Result) -> list[str]:
         text += [*_table(latency), ""]
     if streams := figures.get("streams"):
         text += [
-            f"streams of {engines.EVENTS} events, processor time of the service:",
-            f"  as fast as they come   {streams['burst_event_us']:7.1f} us per event, "
-            f"{streams['burst_request_us']:.0f} us per request before its events",
-            f"  50 a second on each    {streams['paced_event_us']:7.1f} us per event, each woken and written alone",
+            f"streams of {engines.EVENTS} events, processor time per event and per request before its events, us:",
+            *(
+                f"  {label:<22} Outcrop {streams[f'{kind}_event_us']:5.1f} {streams[f'{kind}_request_us']:5.0f}   "
+                f"bare {streams[f'{kind}_bare_event_us']:5.1f} {streams[f'{kind}_bare_request_us']:5.0f}"
+                for kind, label in (("burst", "as fast as they come"), ("paced", "50 a second on each"))
+            ),
             "",
         ]
     if idle := figures.get("idle"):

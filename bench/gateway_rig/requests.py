@@ -79,6 +79,12 @@ def chat_completions(server: Server, count: int) -> list[bytes]:
     return [_chat(server, number) for number in range(count)]
 
 
+def bare_streams(server: Server, count: int, events: int, pause_s: float) -> list[bytes]:
+    """Requests for the bare upstream's own streams."""
+    headers = [("Host", f"{server.host}:{server.port}"), ("Content-Length", "0")]
+    return [_joined("POST", f"/stream/{events}/{pause_s}", headers, b"")] * count
+
+
 def _chat(server: Server, number: int) -> bytes:
     body = json.dumps(
         {

@@ -2,7 +2,8 @@
 
 It runs on the same server library as Outcrop and does nothing else: no routing, no signature, no JSON. What the same
 client measures against it is the floor under every other figure. ``/v1/chat/completions`` answers as OpenAI does, so
-that it can stand behind a proxy; any other path answers with the Converse reply.
+that it can stand behind a proxy; ``/stream/COUNT/PAUSE`` sends that many chunks of the size of an event, that many
+seconds apart; any other path answers with the Converse reply.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def _start(body: bytes) -> Message:
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
+_EVENT = b"x" * 200  # the usual size of a contentBlockDelta frame
 _CHAT_START, _CONVERSE_START = _start(CHAT), _start(CONVERSE)
 
 
@@ -61,9 +63,21 @@ async def app(
 ) -> None:
     while (await receive()).get("more_body", False):
         pass
+    if scope["path"].startswith("/stream/"):
+        await _stream(scope["path"], send)
+        return
     chat = scope["path"] == "/v1/chat/completions"
     await send(_CHAT_START if chat else _CONVERSE_START)
     await send({"type": "http.response.body", "body": CHAT if chat else CONVERSE})
+
+
+async def _stream(path: str, send: Callable[[Message], Awaitable[None]]) -> None:
+    count, pause_s = path.split("/")[2:]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(int(count)):
+        await asyncio.sleep(float(pause_s))
+        await send({"type": "http.response.body", "body": _EVENT, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def main() -> None:
