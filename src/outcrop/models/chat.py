@@ -38,6 +38,7 @@ TEMPLATE_BYTES_MAX = 2**20
 _WORKER = Path(__file__).with_name("template_worker.py")
 _KEPT_ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 _START_S = 60.0
+_PIECE_BYTES = 2**16  # a buffer of a megabyte would be mapped and unmapped by the kernel for every answer
 _REMEDY = "Mend or replace the model's chat template."
 
 
@@ -246,7 +247,7 @@ class _Worker:
                 await loop.sock_sendall(self._socket, question.message)
                 buffer = bytearray()
                 while len(buffer) < 4 or len(buffer) - 4 < (size := _size(buffer, question.answer_bytes_max)):
-                    piece = await loop.sock_recv(self._socket, 2**20)
+                    piece = await loop.sock_recv(self._socket, _PIECE_BYTES)
                     if not piece:
                         raise ConnectionError("end of stream")
                     buffer += piece
