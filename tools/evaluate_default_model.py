@@ -1,8 +1,9 @@
-"""Prints the scores of the model card: held-out packages, the model beside the overlap rule, both layouts of prompts.
+"""Prints the scores of the model card: held-out packages, the model beside the overlap rule, three kinds of prompts.
 
     python tools/evaluate_default_model.py --model src/outcrop/models/bundled/pebble-v1 --corpus build/corpus/text
 
-Every reply is generated greedily, in fp32. Scores, each as a share of the examples it applies to:
+Every reply is generated greedily, in fp32. Prompts: "plain" as the card recommends, "varied" as in training, "long"
+with up to twelve longer passages. Scores, each as a share of the examples it applies to:
 
     exact      the whole reply, sentence and citation, is the expected one
     sentence   of the answerable: the quoted sentence is the expected one, whatever the citation
@@ -50,14 +51,20 @@ def packages(split: str) -> list[str]:
     return [source["package"] for source in json.loads(SOURCES.read_text()) if source["split"] == split]
 
 
-def held_out_examples(corpus: Corpus, count: int, plain: bool) -> list[Example]:
-    rng = random.Random(SEED + plain)
-    mixture = Mixture(chat=0.0 if plain else Mixture().chat, plain_layout=plain)
+MIXTURES = {
+    "plain": Mixture(chat=0.0, plain_layout=True),
+    "varied": Mixture(),
+    "long": Mixture(chat=0.0, plain_layout=True, max_passages=12, window_chars=900),
+}
+
+
+def draw(corpus: Corpus, count: int, mixture: Mixture) -> list[Example]:
+    rng = random.Random(SEED)
     return [draw_example(corpus, mixture, rng) for _ in range(count)]
 
 
 def share(values: Sequence[bool]) -> float:
-    return sum(values) / len(values) if values else float("nan")
+    return round(sum(values) / len(values), 3) if values else float("nan")
 
 
 def scores(examples: Sequence[Example], replies: Sequence[str]) -> dict[str, float]:
@@ -73,7 +80,7 @@ def scores(examples: Sequence[Example], replies: Sequence[str]) -> dict[str, flo
         "citation": share([faithful(e, m) for e, m in quoting]),
         "refused": share([r == REFUSAL for r in refusable]),
         "wrongly": share([r == REFUSAL for _, r in answerable]),
-        **share_by_kind([e.kind for e in examples], exact),
+        **{kind: round(value, 3) for kind, value in share_by_kind([e.kind for e in examples], exact).items()},
     }
 
 
@@ -93,32 +100,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, required=True, help="the text folder made by collect_corpus.py")
-    parser.add_argument("--examples", type=int, default=600, help="for each of the two layouts")
+    parser.add_argument("--examples", type=int, default=600, help="for each of the three kinds of prompts")
     parser.add_argument("--show", type=int, default=0, help="print this many replies as they are")
     args = parser.parse_args()
     decoder, tokenizer = load_decoder(args.model, torch.float32), Tokenizer.load(args.model)
     held_out, trained = Corpus(args.corpus, packages("heldout")), Corpus(args.corpus, packages("train"))
     rule = OverlapRule.of(trained, 4000, random.Random(SEED))
-    rule.fit(held_out_examples(trained, 1000, plain=False))
+    rule.fit(draw(trained, 1000, MIXTURES["varied"]))
 
-    def model_reply(example: Example) -> str:
-        prompt = tokenizer.encode(render(example.messages[:-1], add_generation_prompt=True))
-        return tokenizer.decode(greedy(decoder, prompt, tokenizer.eos_token_ids, MAX_REPLY_TOKENS))
+    def prompt(example: Example) -> list[int]:
+        return tokenizer.encode(render(example.messages[:-1], add_generation_prompt=True))
 
     report: dict[str, object] = {"overlap_rule_threshold": rule.threshold}
-    for name, plain in (("plain layout", True), ("all layouts", False)):
-        examples = held_out_examples(held_out, args.examples, plain)
-        replies = [model_reply(example) for example in tqdm(examples, desc=name)]
-        report[f"{name}: model"] = scores(examples, replies)
+    for name, mixture in MIXTURES.items():
+        examples = draw(held_out, args.examples, mixture)
+        prompts = [prompt(example) for example in examples]
+        replies = [
+            tokenizer.decode(greedy(decoder, tokens, tokenizer.eos_token_ids, MAX_REPLY_TOKENS))
+            for tokens in tqdm(prompts, desc=name)
+        ]
         with_passages = [example for example in examples if example.passages]
-        report[f"{name}: overlap rule"] = scores(with_passages, [rule.reply(e) for e in with_passages])
+        report[name] = {
+            "mean_prompt_tokens": sum(map(len, prompts)) // len(prompts),
+            "longest_prompt_tokens": max(map(len, prompts)),
+            "model": scores(examples, replies),
+            "overlap_rule": scores(with_passages, [rule.reply(e) for e in with_passages]),
+        }
         for example, reply in list(zip(examples, replies, strict=True))[: args.show]:
-            print(
-                f"--- {example.kind}\n{example.messages[-2]['content']}\nexpected: {example.answer}\nreply:    {reply}"
-            )
+            print(f"--- {example.kind}\n{example.messages[-2]['content']}")
+            print(f"expected: {example.answer}\nreply:    {reply}")
     rust = RustTokenizer.from_file(str(args.model / "tokenizer.json"))
-    report["bits_per_byte"] = {p: text_bits(decoder, rust, args.corpus, p) for p in packages("heldout")}
-    print(json.dumps(report, indent=2, default=lambda value: round(value, 4)))
+    report["bits_per_byte"] = {
+        package: round(text_bits(decoder, rust, args.corpus, package), 3) for package in packages("heldout")
+    }
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
