@@ -100,7 +100,7 @@ class EngineConfig:
     """Tokens computed in one step; a longer prompt is prefilled in chunks of at most this many."""
     max_queue_requests: int = 1024
     threads: int | None = None
-    """Processor threads for the model's arithmetic, in the whole process; ``None`` keeps PyTorch's own choice."""
+    """Processor threads for the model's arithmetic; ``None``: one for a small model, else PyTorch's own choice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,11 @@ from outcrop.models.decoder import Decoder
 
 _log = logging.getLogger(__name__)
 
+SMALL_MODEL_PARAMETERS = 20_000_000
+"""Up to this size one thread is as fast as two (4.3 M parameters, two cores, quiet: 333 and 337 tokens/s at best) and
+far better on a busy machine, where threads that wait for each other lose their turns: 23 and 5 tokens/s beside a
+training run (2026-11-22, docs/log.md)."""
+
 
 class PagedEngine(Engine):
     """Continuous batching over a paged KV cache.
@@ -68,6 +73,7 @@ class PagedEngine(Engine):
         self._config = config
         self._clock = clock or SystemClock()
         self._vocabulary = tokenizer
+        self._threads = config.threads or _suitable_threads(decoder)
         self._runner: ModelRunner | None = ModelRunner(decoder, blocks, config.block_tokens)
         self._pool = BlockPool(blocks)
         self._scheduler: Scheduler[Answer] = Scheduler(
@@ -173,8 +179,8 @@ class PagedEngine(Engine):
     def _work(self) -> None:
         reason = "The engine was closed."
         try:
-            if self._config.threads is not None:
-                torch.set_num_threads(self._config.threads)
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
             with torch.inference_mode():
                 while self._read_inbox():
                     if self._scheduler.has_work:
@@ -269,6 +275,11 @@ def _hand_over(items: Sequence[tuple[Answer, Item]]) -> None:
 
 def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:500]
+
+
+def _suitable_threads(decoder: Decoder) -> int | None:
+    parameters = sum(parameter.numel() for parameter in decoder.parameters())
+    return 1 if parameters <= SMALL_MODEL_PARAMETERS else None
 
 
 def _validate(config: EngineConfig) -> None:
