@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from outcrop.base.errors import OutcropError
+from outcrop.base.errors import NotFound, OutcropError
 
 DISK_BYTES_MIN = 1_000_000_000
 
@@ -108,6 +108,8 @@ def _data(data: Path) -> Iterator[Finding]:
 def _checked(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name, "ok", look())
+    except NotFound as error:
+        return Finding(name, "warning", str(error))
     except OutcropError as error:
         return Finding(name, "failed", str(error))
 

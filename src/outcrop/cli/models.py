@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from outcrop.base.files import make_private_directory
 from outcrop.models.registry import ModelInfo, ModelRegistry
 
 MODELS_FOLDER = "models"
@@ -186,6 +187,7 @@ class _Progress:
 
 
 def _registry(args: argparse.Namespace) -> ModelRegistry:
+    make_private_directory(args.data)  # keys will lie beside the models
     return ModelRegistry(args.data / MODELS_FOLDER)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from outcrop.service.config import ServiceConfig
     from outcrop.service.server import Listening
 
+PORT_MAX = 65_535
+
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser(
@@ -29,9 +31,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         epilog="example: outcrop up --data ./data --port 8080 --https-port 8443",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="HTTP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="HTTP port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
-        "--https-port", type=int, default=8443, help="HTTPS port, 0 for a free one (default: %(default)s)"
+        "--https-port", type=_port, default=8443, help="HTTPS port, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument(
         "--name",
@@ -43,6 +45,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser.add_argument("--region", help="the region of a new deployment (default: us-east-1); fixed afterwards")
     parser.add_argument("--verbose", action="store_true", help="log each request that went wrong, and why")
     parser.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {PORT_MAX}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
