@@ -22,6 +22,8 @@ EVENT_US = 15.0
 IDLE_BYTES = 500e6
 PEER_RATIO = 5.0
 
+BUSY_LOAD = 0.5
+
 PACKAGES = ("outcrop", "uvicorn", "zttp", "uvloop", "msgspec", "tokenizers", "jinja2", "boto3", "torch")
 
 
@@ -60,9 +62,11 @@ def lines(result: Result) -> list[str]:
     machine = result["machine"]
     load = f"load {machine['load_before']} before and {machine['load_after']} after"
     priority = ", real-time priority" if machine["realtime_priority"] else ""
+    busy = machine["load_before"] > BUSY_LOAD and not machine["realtime_priority"]
     text = [
         f"gateway bench, {result['when']}, commit {result['commit']}, {result['took_s']} s",
         f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}, {load}{priority}",
+        *(["The machine was busy with other things: --realtime keeps them off the two cores."] if busy else []),
         "",
     ]
     figures = result["figures"]
