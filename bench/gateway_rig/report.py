@@ -22,7 +22,7 @@ EVENT_US = 15.0
 IDLE_BYTES = 500e6
 PEER_RATIO = 5.0
 
-BUSY_LOAD = 0.5
+BUSY_LOAD = 1.0
 
 PACKAGES = ("outcrop", "uvicorn", "zttp", "uvloop", "msgspec", "tokenizers", "jinja2", "boto3", "torch")
 
