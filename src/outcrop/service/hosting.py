@@ -115,8 +115,8 @@ class ModelHost:
         self._scope = scope
         self._engines = engines
         self._clock = clock
-        self._served: dict[str, asyncio.Task[ServedModel]] = {}
-        self._known: dict[str, tuple[float, ModelInfo]] = {}
+        self._served: dict[tuple[str, int], asyncio.Task[ServedModel]] = {}
+        self._known: dict[str, tuple[float, ModelInfo, int]] = {}
 
     @property
     def scope(self) -> Scope:
@@ -157,24 +157,32 @@ class ModelHost:
         return arn.resource_id
 
     async def get(self, name: str) -> ServedModel:
-        """The model behind ``name``, loaded. ``NotFound`` for unknown names."""
-        info = self._recently_resolved(name)
-        task = self._served.get(info.model_id)
+        """The model behind ``name``, loaded. ``NotFound`` for unknown names.
+
+        A model removed and imported anew under its old id is loaded anew; what the old one was answering goes on,
+        and its memory is held until the service ends.
+        """
+        info, version = self._recently_resolved(name)
+        task = self._served.get((info.model_id, version))
         if task is None or (task.done() and task.exception() is not None):
             task = asyncio.create_task(asyncio.to_thread(self._load, info), name=f"load {info.model_id}")
-            self._served[info.model_id] = task
+            self._served[(info.model_id, version)] = task
         # Shielded: a caller that goes away must not stop the load that others wait for.
         return await asyncio.shield(task)
 
-    def _recently_resolved(self, name: str) -> ModelInfo:
-        """As ``resolve``, but the disk is asked once a second at most: names are resolved with every request."""
+    def _recently_resolved(self, name: str) -> tuple[ModelInfo, int]:
+        """As ``resolve``, but the disk is asked once a second at most: names are resolved with every request.
+
+        The number tells imports of one id apart.
+        """
         now_s = self._clock.monotonic_s()
         known = self._known.get(name)
         if known is None or known[0] < now_s:
             if len(self._known) >= KNOWN_NAMES_MAX:
                 self._known.clear()
-            known = self._known[name] = (now_s + KNOWN_FOR_S, self.resolve(name))
-        return known[1]
+            info = self.resolve(name)
+            known = self._known[name] = (now_s + KNOWN_FOR_S, info, info.directory.stat().st_mtime_ns)
+        return known[1:]
 
     def _load(self, info: ModelInfo) -> ServedModel:
         loaded = self._registry.load(info.model_id)
