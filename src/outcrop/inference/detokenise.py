@@ -7,7 +7,9 @@ come in several deltas.
 
 Not covered: for a run of fallback bytes that is not UTF-8, ``tokenizers`` replaces every byte of the whole run,
 valid characters too, which cannot be known before the run ends; here only what can never become a character is
-replaced. Decoders that look at neighbouring tokens (WordPiece, clean-up of spaces) are not supported.
+replaced. The Metaspace decoder drops every space of the first token, inner ones too; here they stay. An added token
+of a byte-level vocabulary is its own text; ``tokenizers`` mangles any letter in it beyond ASCII. Decoders that look at
+neighbouring tokens (WordPiece, clean-up of spaces) are not supported.
 """
 
 from __future__ import annotations

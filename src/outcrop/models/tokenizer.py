@@ -2,7 +2,7 @@
 
 ``token_bytes`` gives what one token stands for, byte by byte, so that a streamed answer can be cut into whole
 characters. Two kinds of vocabulary are known: byte-level BPE (GPT-2's printable alphabet for the 256 bytes) and
-SentencePiece style (a mark for the space, ``<0xNN>`` for bytes).
+SentencePiece style (a mark for the space, and ``<0xNN>`` for bytes if the decoder has ``ByteFallback``).
 
 Not covered: a ``tokenizer.json`` may carry regular expressions; a hostile one can make ``encode`` slow. Import only
 tokenizers whose source you trust with your CPU.
@@ -27,7 +27,8 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 GENERATION_CONFIG_FILE = "generation_config.json"
 
 _TOKENIZER_BYTES_MAX = 256 * 2**20
-_SPACE_MARK = "\u2581"
+_ANCHOR = "a"
+_SENTENCE_PIECE_STEPS = {"ByteFallback", "Fuse", "Metaspace", "Replace", "Strip"}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -47,9 +48,11 @@ class Tokenizer:
         bos_token_id: int | None,
         eos_token_ids: frozenset[int],
         strips_leading_space: bool,
+        byte_fallback: bool = True,
     ) -> None:
         self._rust = rust
         self._kind = _Kind(kind)
+        self._byte_fallback = byte_fallback
         self.bos_token_id = bos_token_id
         self.eos_token_ids = eos_token_ids
         """Any of these ends an answer: what tokenizer, model and generation configuration name, together."""
@@ -69,7 +72,8 @@ class Tokenizer:
         """The tokenizer in ``directory``, or ``ModelRefused`` naming the file."""
         path = directory / TOKENIZER_FILE
         description = read_json_object(path, _TOKENIZER_BYTES_MAX)
-        kind, strips = _kind(description, path)
+        steps = _steps(description.get("decoder"))
+        kind = _kind(steps, path)
         try:
             rust = RustTokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
@@ -81,7 +85,8 @@ class Tokenizer:
             kind,
             bos_token_id=_bos(directory, rust),
             eos_token_ids=_eos(directory, rust),
-            strips_leading_space=strips,
+            strips_leading_space=kind is _Kind.SENTENCE_PIECE and any(map(_strips_start, steps)),
+            byte_fallback=any(step.get("type") == "ByteFallback" for step in steps),
         )
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
@@ -110,21 +115,20 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that ``token_id`` adds to the text; none for special tokens and unknown ids."""
-        if token_id in self._special:
-            return b""
-        if token_id in self._added:
-            return self._added[token_id].encode()
-        token = self._rust.id_to_token(token_id)
-        if token is None:
+        token: str | None = self._rust.id_to_token(token_id)
+        if token is None or token_id in self._special:
             return b""
         if self._kind is _Kind.BYTE_LEVEL:
+            if token_id in self._added:  # the library takes its letters for bytes, and so mangles any beyond ASCII
+                return self._added[token_id].encode()
             if all(character in _BYTE_OF for character in token):
                 return bytes(_BYTE_OF[character] for character in token)
-            return str(token).encode()
-        byte = _BYTE_TOKEN.fullmatch(token)
+            return token.encode()
+        byte = _BYTE_TOKEN.fullmatch(token) if self._byte_fallback else None
         if byte is not None:
             return bytes([int(byte[1], 16)])
-        return token.replace(_SPACE_MARK, " ").encode()
+        text: str = self._rust.decoder.decode([_ANCHOR, token])  # what starts a text may lose its space
+        return text.removeprefix(_ANCHOR).encode()
 
     def token_text(self, token_id: int) -> str:
         """``token_id`` for people: special tokens by name, others by their bytes (U+FFFD where not UTF-8)."""
@@ -161,17 +165,15 @@ def _byte_of() -> dict[str, int]:
 _BYTE_OF = _byte_of()
 
 
-def _kind(description: Mapping[str, Any], path: Path) -> tuple[_Kind, bool]:
-    """How the vocabulary spells bytes, and whether decoding strips a leading space."""
-    steps = _steps(description.get("decoder"))
-    types = {step.get("type") for step in steps}
+def _kind(steps: Sequence[Mapping[str, Any]], path: Path) -> _Kind:
+    """How the vocabulary spells bytes."""
+    types = {str(step.get("type")) for step in steps}
     if "ByteLevel" in types:
-        return _Kind.BYTE_LEVEL, False
-    if types & {"ByteFallback", "Metaspace"}:
-        strips = any((step.get("type") == "Strip" and step.get("start")) or _metaspace_prefixes(step) for step in steps)
-        return _Kind.SENTENCE_PIECE, strips
+        return _Kind.BYTE_LEVEL
+    if types & {"ByteFallback", "Metaspace"} and types <= _SENTENCE_PIECE_STEPS:
+        return _Kind.SENTENCE_PIECE
     raise ModelRefused(
-        f"{path} decodes with {sorted(str(name) for name in types) or 'nothing'}.",
+        f"{path} decodes with {sorted(types) or 'nothing'}.",
         "Byte-level (ByteLevel) and SentencePiece-style (ByteFallback, Metaspace) tokenizers are supported.",
     )
 
@@ -183,7 +185,9 @@ def _steps(decoder: Any) -> list[Mapping[str, Any]]:
     return [step for step in nested if isinstance(step, dict)] if isinstance(nested, list) else []
 
 
-def _metaspace_prefixes(step: Mapping[str, Any]) -> bool:
+def _strips_start(step: Mapping[str, Any]) -> bool:
+    if step.get("type") == "Strip":
+        return bool(step.get("start"))
     return step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from model_files import SPECIAL, edit_json, make_model, make_sentence_piece_tokenizer
+from tokenizers import AddedToken
 
 from outcrop.base.errors import ModelRefused
 from outcrop.models.tokenizer import Tokenizer
@@ -83,6 +84,34 @@ def test_added_tokens_that_are_not_special_are_text(model: Path) -> None:
     assert not tokenizer.is_special(token)
 
 
+def metaspace_tokenizer(directory: Path, mark: str) -> Tokenizer:
+    """Like ``sentence_piece``, but its decoder is a Metaspace with ``mark`` for the space, and has no bytes."""
+    description = json.loads(make_sentence_piece_tokenizer().to_str().replace("\u2581", mark))
+    description["decoder"] = {"type": "Metaspace", "replacement": mark, "prepend_scheme": "always", "split": True}
+    (directory / "tokenizer.json").write_text(json.dumps(description))
+    return Tokenizer.load(directory)
+
+
+@pytest.mark.parametrize("mark", ["\u2581", "_"])
+def test_the_decoder_says_what_marks_a_space_and_whether_there_are_bytes(model: Path, mark: str) -> None:
+    tokenizer = metaspace_tokenizer(model, mark)
+    ids = tokenizer.encode("hello world")
+    assert tokenizer.decode(ids) == "hello world"
+    assert b"".join(map(tokenizer.token_bytes, ids)) == b" hello world"
+    literal = next(i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i) == b"<0x41>")
+    assert tokenizer.decode([*ids, literal]) == "hello world<0x41>"
+
+
+def test_a_mark_in_an_added_token_is_a_space_as_anywhere(model: Path, sentence_piece: Tokenizer) -> None:
+    rust = make_sentence_piece_tokenizer()
+    rust.add_tokens([AddedToken("\u2581\u2581tool", normalized=False)])
+    rust.save(str(model / "tokenizer.json"))
+    tokenizer = Tokenizer.load(model)
+    added = tokenizer.vocab_size - 1
+    assert tokenizer.token_bytes(added) == b"  tool"
+    assert tokenizer.decode([*tokenizer.encode("he"), added]) == "he  tool"
+
+
 def test_every_file_may_name_tokens_that_end_an_answer(model: Path) -> None:
     edit_json(model / "config.json", eos_token_id=7)
     edit_json(model / "generation_config.json", eos_token_id=[5, 6])
@@ -124,6 +153,7 @@ def test_settings_of_training_neither_cut_nor_pad(model: Path) -> None:
         ("", "not JSON"),
         ("{}", "decodes with nothing"),
         ('{"decoder": {"type": "WordPiece"}}', "decodes with .*WordPiece.*ByteLevel"),
+        ('{"decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "CTC"}]}}', "with .*CTC"),
         ('{"decoder": {"type": "Sequence", "decoders": 7}}', "decodes with nothing"),
         ('{"decoder": {"type": "ByteLevel"}}', "is not a tokenizer"),
         ('{"decoder": {"type": "ByteLevel"}, "model": {"type": "Magic"}}', "is not a tokenizer"),
