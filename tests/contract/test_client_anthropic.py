@@ -1,6 +1,6 @@
-"""The Anthropic SDK, unmodified: its Bedrock client and its plain one, synchronous and asynchronous.
+"""The Anthropic SDK, unmodified: its Bedrock, Mantle and plain clients, synchronous and asynchronous.
 
-Not covered: its Vertex, Foundry and Mantle clients, batches and files.
+Not covered: its Vertex and Foundry clients, batches and files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import anthropic
 import pytest
 
 from serving import TINY_MODEL_ID, Running
-from signing import api_key
+from signing import api_key, exchange, message, signed_headers
 
 ASK: dict[str, Any] = {
     "model": TINY_MODEL_ID,
@@ -40,6 +40,10 @@ def bedrock(service: Running, **changes: Any) -> anthropic.AnthropicBedrock:
 def plain(service: Running, **changes: Any) -> anthropic.Anthropic:
     settings = {"base_url": f"{service.http_url}/anthropic", "api_key": api_key(service), "max_retries": 0}
     return anthropic.Anthropic(**{**settings, **changes})
+
+
+def mantle(service: Running, **changes: Any) -> anthropic.AnthropicBedrockMantle:
+    return anthropic.AnthropicBedrockMantle(**bedrock_settings(service, **changes))
 
 
 def check_message(message: anthropic.types.Message) -> None:
@@ -93,6 +97,55 @@ def test_system_turns_sampling_and_stop_sequences(service: Running, make: Any) -
     message = make(service).messages.create(**ask)
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "world")
     assert message.usage.input_tokens == sum(len(text.encode()) + 2 for text in ("be kind", "a", "b", "你")) + 1
+
+
+@pytest.mark.parametrize("prefix", ["/anthropic", ""])
+def test_the_mantle_client_signs_for_a_service_of_its_own(service: Running, prefix: str) -> None:
+    client = mantle(service, base_url=service.http_url + prefix)
+    check_message(client.messages.create(**ASK))
+    with client.messages.stream(**ASK) as stream:
+        check_message(stream.get_final_message())
+    assert client.messages.count_tokens(model=TINY_MODEL_ID, messages=ASK["messages"]).input_tokens == 5
+    with pytest.raises(anthropic.AuthenticationError):
+        mantle(service, base_url=client.base_url, aws_secret_key="x" * 40).messages.create(**ASK)
+
+
+def test_a_signature_for_mantle_is_good_for_its_paths_only(service: Running) -> None:
+    path, body = f"/model/{TINY_MODEL_ID}/converse", b'{"messages":[{"role":"user","content":[{"text":"hi"}]}]}'
+    headers = signed_headers(service, "POST", path, body, signing_name="bedrock-mantle")
+    reply = exchange(service, message("POST", path, headers, body))
+    assert reply.status == 403
+
+
+@pytest.mark.parametrize("prefix", ["/anthropic", ""])
+def test_the_plain_client_needs_the_base_url_only(service: Running, prefix: str) -> None:
+    check_message(plain(service, base_url=service.http_url + prefix).messages.create(**ASK))
+    with pytest.raises(anthropic.BadRequestError) as raised:
+        plain(service, base_url=service.http_url + prefix).messages.create(**{**ASK, "max_tokens": 0})
+    assert raised.value.body["error"]["type"] == "invalid_request_error"
+
+
+@CLIENTS
+def test_consecutive_messages_of_one_role_are_one_turn(service: Running, make: Any) -> None:
+    parts = [{"role": "user", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}]
+    whole = [{"role": "user", "content": "a\nb"}]
+    counts = {make(service).messages.create(**{**ASK, "messages": m}).usage.input_tokens for m in (parts, whole)}
+    assert counts == {len("a\nb") + 3}
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "messages.0: user messages must have non-empty content"),
+        ([], "messages.0: user messages must have non-empty content"),
+        (" ", "messages: text content blocks must contain non-whitespace text"),
+        ([{"type": "text", "text": ""}], "messages: text content blocks must contain non-whitespace text"),
+    ],
+)
+def test_messages_that_say_nothing_are_refused(service: Running, make: Any, content: Any, told: str) -> None:
+    with pytest.raises(anthropic.BadRequestError, match=told):
+        make(service).messages.create(**{**ASK, "messages": [{"role": "user", "content": content}]})
 
 
 def test_asynchronous_clients(service: Running) -> None:

@@ -1,7 +1,8 @@
 """Every operation the service answers, as one table: how each is read, done, and how it fails.
 
 AWS operations come from the generated table; those that are not built stay in it and answer 501. The Anthropic and
-OpenAI surfaces are a handful of literal paths.
+OpenAI surfaces are a handful of literal paths, each also without its vendor's prefix: ``bedrock-mantle``, Amazon's
+second endpoint for these surfaces, serves them there, and a plain SDK then needs the base URL only.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Endpoint:
     act: Handler
     encode: Callable[[Any, str], Reply]
     fault: Callable[[AwsError, str], Reply]
+    also_signed_for: frozenset[str] = frozenset()
+    """Further signing names that clients of the operation use."""
 
 
 def aws_fault(error: AwsError, request_id: str) -> Reply:
@@ -104,16 +107,21 @@ def _vendor(
         act=act,
         encode=_as_it_is,
         fault=fault,
+        also_signed_for=MANTLE,
     )
 
+
+MANTLE = frozenset({"bedrock-mantle"})
 
 VENDOR_FAULTS: dict[bytes, Callable[[AwsError, str], Reply]] = {
     b"/anthropic/": anthropic.fault,
     b"/openai/": openai.fault,
+    b"/v1/messages": anthropic.fault,
+    b"/v1/": openai.fault,
 }
-"""How errors look below a path, also where no operation answers it."""
+"""How errors look below a path, also where no operation answers it; the first that fits."""
 
-VENDOR: dict[tuple[str, bytes], Endpoint] = {
+_PREFIXED: dict[tuple[str, bytes], Endpoint] = {
     ("POST", b"/anthropic/v1/messages"): _vendor(
         "anthropic:CreateMessage", anthropic.decode_message, anthropic.create_message, anthropic.fault
     ),
@@ -124,4 +132,9 @@ VENDOR: dict[tuple[str, bytes], Endpoint] = {
         "openai:CreateChatCompletion", openai.decode_chat, openai.create_chat_completion, openai.fault
     ),
     ("GET", b"/openai/v1/models"): _vendor("openai:ListModels", lambda body: None, openai.list_models, openai.fault),
+}
+
+VENDOR: dict[tuple[str, bytes], Endpoint] = {
+    **_PREFIXED,
+    **{(method, path[path.index(b"/v1/") :]): endpoint for (method, path), endpoint in _PREFIXED.items()},
 }

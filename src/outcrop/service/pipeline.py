@@ -75,7 +75,10 @@ class Pipeline:
         assert endpoint is not None
         signed = SignedRequest(r.method, r.raw_path, r.raw_query, r.headers, r.body)
         call.principal = await _by_size(
-            r, lambda: self._authenticator.authenticate(signed, endpoint.signing_name, endpoint.bearer)
+            r,
+            lambda: self._authenticator.authenticate(
+                signed, endpoint.signing_name, endpoint.bearer, endpoint.also_signed_for
+            ),
         )
 
     async def decode(self, call: Call) -> None:

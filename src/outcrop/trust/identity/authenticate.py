@@ -48,8 +48,13 @@ class Authenticator:
         self._max_skew_s = max_skew_s
         self._hosts = None if hosts is None else frozenset(map(str.lower, hosts))
 
-    def authenticate(self, request: SignedRequest, service: str, allow_bearer: bool) -> Principal:
-        """The sender of ``request`` to ``service`` (the signing name), or an ``AuthenticationError``."""
+    def authenticate(
+        self, request: SignedRequest, service: str, allow_bearer: bool, also: frozenset[str] = frozenset()
+    ) -> Principal:
+        """The sender of ``request`` to ``service`` (the signing name), or an ``AuthenticationError``.
+
+        ``also`` are further names that a request to the same operation may be signed for.
+        """
         headers = header_lists(request)
         if self._hosts is not None:
             _check_host(headers, self._hosts)
@@ -63,7 +68,7 @@ class Authenticator:
                 "x-api-key header, a presigned query."
             )
         if signed_query:
-            return self._signed(request, headers, query, sigv4.parse_query_claim(headers, query), service)
+            return self._signed(request, headers, query, sigv4.parse_query_claim(headers, query), (service, *also))
         if api_keys:
             return self._bearer(api_keys[0], allow_bearer)
         if not authorizations:
@@ -71,12 +76,13 @@ class Authenticator:
         scheme, _, token = authorizations[0].partition(b" ")
         if scheme.lower() == b"bearer":
             return self._bearer(token.strip(), allow_bearer)
-        return self._signed(request, headers, query, sigv4.parse_header_claim(headers, authorizations[0]), service)
+        claim = sigv4.parse_header_claim(headers, authorizations[0])
+        return self._signed(request, headers, query, claim, (service, *also))
 
     def _signed(
-        self, request: SignedRequest, headers: Headers, query: Query, claim: sigv4.Claim, service: str
+        self, request: SignedRequest, headers: Headers, query: Query, claim: sigv4.Claim, services: tuple[str, ...]
     ) -> Principal:
-        sigv4.check_scope(claim, self._region, service)
+        sigv4.check_scope(claim, self._region, *services)
         sigv4.check_time(claim, self._clock.now(), self._max_skew_s)
         if claim.has_session_token or claim.access_key_id.startswith("ASIA"):
             raise refusals.temporary_credentials()

@@ -129,8 +129,8 @@ def parse_query_claim(headers: Headers, query: Query, expires_max_s: int = PRESI
     return claim
 
 
-def check_scope(claim: Claim, region: str, service: str) -> None:
-    """Refuse a signature made for another day than its own date, another region or another service."""
+def check_scope(claim: Claim, region: str, *services: str) -> None:
+    """Refuse a signature made for another day than its own date, another region or none of ``services``."""
     if claim.date != claim.timestamp[:8]:
         raise refusals.invalid(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
@@ -138,8 +138,8 @@ def check_scope(claim: Claim, region: str, service: str) -> None:
         )
     if claim.region != region:
         raise refusals.invalid(f"Credential should be scoped to a valid region, not '{claim.region}'.")
-    if claim.service != service:
-        raise refusals.invalid(f"Credential should be scoped to correct service: '{service}'.")
+    if claim.service not in services:
+        raise refusals.invalid(f"Credential should be scoped to correct service: '{services[0]}'.")
 
 
 def check_time(claim: Claim, now: datetime, max_skew_s: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -67,12 +68,21 @@ class CountBody(Struct, kw_only=True):
 
 
 def turns_of(system: str | list[Block] | None, messages: Sequence[Message]) -> list[Turn]:
-    """The conversation, system text first. Content that a text model cannot take is refused."""
-    turns: list[Turn] = []
-    if system:
-        turns.append(Turn("system", _text(system, "system")))
+    """The conversation, system text first. Content that a text model cannot take is refused.
+
+    Consecutive messages of one role are one turn, as the API documents, since few chat templates take them otherwise.
+    """
+    said: list[Turn] = []
     for index, message in enumerate(messages):
-        turns.append(Turn(message.role, _text(message.content, f"messages.{index}.content")))
+        if not message.content:
+            raise invalid(f"messages.{index}: {message.role} messages must have non-empty content")
+        text = _text(message.content, f"messages.{index}.content")
+        if not text.strip():
+            raise invalid("messages: text content blocks must contain non-whitespace text")
+        said.append(Turn(message.role, text))
+    turns = [Turn("system", _text(system, "system"))] if system else []
+    for role, group in itertools.groupby(said, key=lambda turn: turn.role):
+        turns.append(Turn(role, "\n".join(turn.text for turn in group)))
     if messages[0].role == "assistant":
         raise invalid('messages: first message must use the "user" role')
     if messages[-1].role == "assistant":
