@@ -192,3 +192,27 @@ def test_unknown_models_and_paths_are_not_found_errors(client: openai.OpenAI) ->
         client.chat.completions.create(**{**ASK, "model": "local.unknown-v1:0"})
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model=TINY_MODEL_ID, input="x")
+
+
+def test_an_answer_can_be_sent_back_as_the_sdk_gave_it(client: openai.OpenAI) -> None:
+    said = client.chat.completions.create(**ASK).choices[0].message
+    assert said.content
+    turns = [*ASK["messages"], said, {"role": "user", "content": "and then?"}]
+    assert client.chat.completions.create(**{**ASK, "messages": turns}).choices[0].message.role == "assistant"
+    turns[1] = said.model_dump()  # with every member that the SDK knows, as nulls
+    assert client.chat.completions.create(**{**ASK, "messages": turns}).choices[0].message.role == "assistant"
+
+
+def test_tool_calls_sent_back_are_refused(client: openai.OpenAI) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [*ASK["messages"], {"role": "assistant", "content": "", "tool_calls": [call]}, *ASK["messages"]]
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(**{**ASK, "messages": turns})
+
+
+def test_the_client_needs_the_base_url_only(service: Running) -> None:
+    client = openai.OpenAI(**settings(service, base_url=f"{service.http_url}/v1"))
+    assert client.chat.completions.create(**ASK).choices[0].finish_reason == "length"
+    assert TINY_MODEL_ID in [model.id for model in client.models.list()]
+    with pytest.raises(openai.BadRequestError, match="n"):
+        client.chat.completions.create(**ASK, n=2)

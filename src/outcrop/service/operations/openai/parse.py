@@ -19,6 +19,12 @@ class Message(Struct, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
     name: str | None = None
+    # What an assistant's message carries besides when a client sends an answer back; none of it may say anything.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Part], Meta(max_length=0)] | None = None
+    annotations: list[Part] | None = None
 
 
 class StreamOptions(Struct):
