@@ -313,6 +313,8 @@ def test_invoke_model_takes_a_messages_body_of_each_version(runtime: Any, versio
     assert headers["x-amzn-bedrock-input-token-count"] == "5"
     assert headers["x-amzn-bedrock-output-token-count"] == "4"
     assert headers["x-amzn-bedrock-invocation-latency"].isdigit()
+    assert headers["x-amzn-bedrock-cache-read-input-token-count"] == "0"
+    assert headers["x-amzn-bedrock-cache-write-input-token-count"] == "0"
 
 
 def test_other_versions_are_refused(runtime: Any) -> None:
@@ -497,6 +499,30 @@ def test_invoke_endpoint_fails_with_its_own_types(service: Running) -> None:
         sagemaker.invoke_endpoint(EndpointName="unknown", Body=b"{}")
     with pytest.raises(sagemaker.exceptions.ModelError, match="client error"):
         sagemaker.invoke_endpoint(EndpointName=ENDPOINT, Body=b"{}")
+
+
+# --- what was asked for, told back ------------------------------------------------------------------------------------
+
+LATENCY, TIER = {"latency": "standard"}, {"type": "default"}
+
+
+def test_converse_tells_the_performance_and_tier_that_were_asked_for(runtime: Any) -> None:
+    asked = {"performanceConfig": LATENCY, "serviceTier": TIER}
+    reply = runtime.converse(modelId=TINY_MODEL_ID, messages=QUESTION, **asked)
+    assert {name: reply[name] for name in asked} == asked
+    events = list(runtime.converse_stream(modelId=TINY_MODEL_ID, messages=QUESTION, **asked)["stream"])
+    assert {name: events[-1]["metadata"][name] for name in asked} == asked
+    assert not set(asked) & set(runtime.converse(modelId=TINY_MODEL_ID, messages=QUESTION))
+
+
+def test_invoke_model_tells_them_in_headers(runtime: Any) -> None:
+    ask = {"modelId": TINY_MODEL_ID, "body": messages_body()}
+    asked = {"performanceConfigLatency": "standard", "serviceTier": "default"}
+    for operation in (runtime.invoke_model, runtime.invoke_model_with_response_stream):
+        reply = operation(**ask, **asked)
+        assert {name: reply[name] for name in asked} == asked
+        reply["body"].close()
+        assert not set(asked) & set(operation(**ask))
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

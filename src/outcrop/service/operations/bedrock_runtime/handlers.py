@@ -31,16 +31,14 @@ async def converse(context: Context, caller: Caller, request: shapes.ConverseReq
     """Answer a conversation whole."""
     model, prompt, sampling = await _conversation(context, request)
     whole = await answer(model, caller.request_id, prompt, sampling)
-    paths = request.additional_model_response_field_paths
-    return render.converse(whole, paths, caller.latency_ms(context.clock))
+    return render.converse(whole, request, caller.latency_ms(context.clock))
 
 
 async def converse_stream(context: Context, caller: Caller, request: shapes.ConverseStreamRequest) -> Reply:
     """Answer a conversation as an event stream."""
     model, prompt, sampling = await _conversation(context, request)
     running = await start(model, caller.request_id, prompt, sampling)
-    paths = request.additional_model_response_field_paths
-    frames = render.converse_events(running, paths, lambda: caller.latency_ms(context.clock))
+    frames = render.converse_events(running, request, lambda: caller.latency_ms(context.clock))
     return Reply(200, [EVENT_STREAM_TYPE], _body(running, frames, "ConverseStream", caller))
 
 
@@ -50,7 +48,7 @@ async def invoke_model(context: Context, caller: Caller, request: shapes.InvokeM
     whole = await answer(model, caller.request_id, prompt, sampling)
     document = anthropic_render.message(whole, model.info.model_id, caller.request_id)
     headers = render.invocation_headers(whole.completed, caller.latency_ms(context.clock))
-    return Reply(200, [JSON_TYPE, *headers], msgspec.json.encode(document))
+    return Reply(200, [JSON_TYPE, *headers, *_echoed(request)], msgspec.json.encode(document))
 
 
 async def invoke_model_with_response_stream(
@@ -66,7 +64,7 @@ async def invoke_model_with_response_stream(
         len(prompt),
         lambda: caller.latency_ms(context.clock),
     )
-    headers = [EVENT_STREAM_TYPE, (b"x-amzn-bedrock-content-type", b"application/json")]
+    headers = [EVENT_STREAM_TYPE, (b"x-amzn-bedrock-content-type", b"application/json"), *_echoed(request)]
     return Reply(200, headers, _body(running, frames, "InvokeModelWithResponseStream", caller))
 
 
@@ -111,6 +109,10 @@ def _check_invoke(request: InvokeInput) -> None:
             json_body.decode(request.request_metadata.encode(), dict[str, str])
         except json_body.BodyError as error:
             raise malformed(f"requestMetadata: {error}") from None
+
+
+def _echoed(request: InvokeInput) -> list[tuple[bytes, bytes]]:
+    return render.echoed_headers(request.performance_config_latency, request.service_tier)
 
 
 def _body(running: Running, frames: AsyncGenerator[bytes, None], operation: str, caller: Caller) -> GenerationBody:

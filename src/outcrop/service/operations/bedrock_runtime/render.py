@@ -7,7 +7,7 @@ Event order and the padding member are those of recorded traffic of the real ser
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
@@ -37,8 +37,9 @@ def _usage(done: Completed) -> shapes.TokenUsage:
     )
 
 
-def converse(answer: Answer, paths: Sequence[str] | None, latency_ms: int) -> shapes.ConverseResponse:
+def converse(answer: Answer, request: shapes.ConverseRequest, latency_ms: int) -> shapes.ConverseResponse:
     """A whole Converse reply."""
+    paths = request.additional_model_response_field_paths
     done = answer.completed
     content = [shapes.ContentBlock(text=answer.text)] if answer.text else []
     return shapes.ConverseResponse(
@@ -47,13 +48,16 @@ def converse(answer: Answer, paths: Sequence[str] | None, latency_ms: int) -> sh
         usage=_usage(done),
         metrics=shapes.ConverseMetrics(latency_ms=latency_ms),
         additional_model_response_fields=pointers.select(paths, native(done)),
+        performance_config=request.performance_config,
+        service_tier=request.service_tier,
     )
 
 
 async def converse_events(
-    running: Running, paths: Sequence[str] | None, latency_ms: Callable[[], int]
+    running: Running, request: shapes.ConverseStreamRequest, latency_ms: Callable[[], int]
 ) -> AsyncGenerator[bytes, None]:
     """messageStart, contentBlockDelta..., contentBlockStop, messageStop, metadata."""
+    paths = request.additional_model_response_field_paths
     yield eventstream.encode_event("messageStart", b'{"role":"assistant"}')
     async for event in running:
         if isinstance(event, Completed):
@@ -64,7 +68,10 @@ async def converse_events(
             )
             yield eventstream.encode_event("messageStop", _encode(stop))
             metadata = shapes.ConverseStreamMetadataEvent(
-                usage=_usage(event), metrics=shapes.ConverseStreamMetrics(latency_ms=latency_ms())
+                usage=_usage(event),
+                metrics=shapes.ConverseStreamMetrics(latency_ms=latency_ms()),
+                performance_config=request.performance_config,
+                service_tier=request.service_tier,
             )
             yield eventstream.encode_event("metadata", _encode(metadata))
         elif event.text:
@@ -97,10 +104,18 @@ def _metrics(done: Completed, latency_ms: int) -> dict[str, int]:
     }
 
 
+def echoed_headers(latency: str | None, tier: str | None) -> list[tuple[bytes, bytes]]:
+    """The performance configuration and service tier that an ``InvokeModel`` asked for, and got."""
+    asked = {b"x-amzn-bedrock-performanceconfig-latency": latency, b"x-amzn-bedrock-service-tier": tier}
+    return [(name, value.encode()) for name, value in asked.items() if value is not None]
+
+
 def invocation_headers(done: Completed, latency_ms: int) -> list[tuple[bytes, bytes]]:
     """Response headers that the service model does not mention and the real service sends."""
     return [
         (b"x-amzn-bedrock-invocation-latency", str(latency_ms).encode()),
         (b"x-amzn-bedrock-input-token-count", str(done.input_tokens).encode()),
         (b"x-amzn-bedrock-output-token-count", str(done.output_tokens).encode()),
+        (b"x-amzn-bedrock-cache-read-input-token-count", b"0"),
+        (b"x-amzn-bedrock-cache-write-input-token-count", b"0"),
     ]
