@@ -266,6 +266,8 @@ class PagedEngine(Engine):
         for answer in answers:
             self._outbox[answer.loop].append((answer, EngineStopped(reason)))
         self._deliver()
+        for answer in (*self._scheduler.running, *self._scheduler.waiting):
+            self._scheduler.remove(answer)
 
 
 def _hand_over(items: Sequence[tuple[Answer, Item]]) -> None:

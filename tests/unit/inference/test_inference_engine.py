@@ -354,6 +354,8 @@ def test_closing_ends_what_runs_and_refuses_what_comes(stepwise: Stepwise) -> No
         await engine.close()
         with pytest.raises(EngineStopped, match="closed"):
             await reader
+        stats = engine.stats()
+        assert (stats.running, stats.waiting, stats.kv_blocks_free) == (0, 0, stats.kv_blocks_total)
         with pytest.raises(EngineStopped, match="closed"):
             await collect(engine, request())
         assert "outcrop-engine" not in {thread.name for thread in threading.enumerate()}
