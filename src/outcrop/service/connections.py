@@ -1,7 +1,9 @@
-"""Connections that cannot be held open by saying nothing, or by saying it one byte at a time.
+"""Connections that cannot be held open by saying nothing, saying it one byte at a time, or not listening.
 
 The server library bounds idle keep-alive only; a client that trickles request headers would hold its socket for
-ever. One timer a connection closes it unless a request's headers are complete in time.
+ever. One timer a connection closes it unless a request's headers are complete in time. A client that does not read
+is not read from either, holds up only whoever writes to it (over HTTP/2 also where it gives a stream no window), and
+after a while it is dropped.
 
 Not covered: how many connections one address may open (put a limit in front, or ``ulimit -n``).
 """
@@ -9,17 +11,26 @@ Not covered: how many connections one address may open (put a limit in front, or
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
+import zttp
 from uvicorn.protocols.http.auto_zttp_impl import AutoZttpProtocol
-from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Protocol
 from uvicorn.protocols.http.zttp_impl import ZttpProtocol
+
+log = logging.getLogger("outcrop.service")
 
 HEADER_TIMEOUT_S = 20.0
 """From the opening of a connection to its first bytes, and from there to the end of the first request's headers."""
 IDLE_TIMEOUT_S = 75.0
 """From an answer to the end of the next request's headers; nginx's default ``keepalive_timeout``."""
+STALL_TIMEOUT_S = 60.0
+"""For a client to take what waits for it, before its connection, or its HTTP/2 stream, is cut; nginx's default
+``send_timeout``."""
 GOODBYE_TIMEOUT_S = 1.0
 """From the closing of an idle connection at shutdown to dropping it. A TLS client that is not reading never answers
 the closing alert, and would hold up the end of the process."""
@@ -43,6 +54,76 @@ class _Deadline:
             self._handle = None
 
 
+class _Flow(FlowControl):
+    """Both directions of one connection: who does not read is not read from.
+
+    Otherwise each PING of a client that never reads its answers would stay here as one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._stalled = _Deadline(loop, transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.pause_reading()
+        self._stalled.arm(STALL_TIMEOUT_S)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled.disarm()
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        if not self.write_paused and not self._transport.is_closing():
+            super().resume_reading()
+
+
+class _StreamFlow:
+    """What the writer of one HTTP/2 stream waits for: its connection, and window for what it wrote before.
+
+    The protocol library keeps what exceeds the window, however much it is.
+    """
+
+    def __init__(self, connection: _Flow, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+        self._news = asyncio.Event()
+
+    @property
+    def write_paused(self) -> bool:
+        return self._connection.write_paused or self._is_full()
+
+    async def drain(self) -> None:
+        """Wait until more may be written; a stream that gets no window for too long is reset."""
+        await self._connection.drain()
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                while self._is_full():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            self._cycle.abort_stream()
+            self._cycle.message_event.set()  # who answers learns that nobody listens
+
+    def wake(self) -> None:
+        """The window may have grown, or the stream ended."""
+        self._news.set()
+
+    def _is_full(self) -> bool:
+        return (self._cycle.stream.pending_bytes or 0) > HIGH_WATER_LIMIT
+
+
+@contextlib.contextmanager
+def _closing_on_nonsense(transport: asyncio.Transport) -> Iterator[None]:
+    """Hang up on what the server library does not foresee: paths outside ASCII, garbage behind a running request."""
+    try:
+        yield
+    except (UnicodeDecodeError, zttp.ProtocolError) as error:
+        log.info("a connection was closed: %s", error)
+        transport.close()
+
+
 def _drop_if_closing(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
     if transport.is_closing():
         loop.call_later(GOODBYE_TIMEOUT_S, transport.abort)
@@ -53,6 +134,7 @@ class GuardedH1(ZttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(self.loop, transport)
         self._deadline = _Deadline(self.loop, transport.close)
         self._deadline.arm(HEADER_TIMEOUT_S)
 
@@ -61,12 +143,14 @@ class GuardedH1(ZttpProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        with _closing_on_nonsense(self.transport):
+            super().data_received(data)
         self._disarm_while_answering()
 
     def on_response_complete(self) -> None:
         self._deadline.arm(IDLE_TIMEOUT_S)
-        super().on_response_complete()
+        with _closing_on_nonsense(self.transport):
+            super().on_response_complete()
         self._disarm_while_answering()  # a pipelined request is under way already
 
     def _disarm_while_answering(self) -> None:
@@ -85,13 +169,22 @@ class GuardedH2(ZttpH2Protocol):
         self._deadline = _Deadline(self.loop, self._close_connection)
         self._deadline.arm(HEADER_TIMEOUT_S)
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(self.loop, transport)
+
+    def handle_request(self, event: zttp.Request) -> None:
+        super().handle_request(event)
+        cycle = self.cycles[event.stream_id]
+        cycle.flow = _StreamFlow(self.flow, cycle)  # type: ignore[assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.disarm()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        with _closing_on_nonsense(self.transport):
+            super().data_received(data)
+        for cycle in self.cycles.values():
+            cycle.flow.wake()  # type: ignore[attr-defined]
         if self.cycles:
             self._deadline.disarm()
 
