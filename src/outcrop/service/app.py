@@ -6,9 +6,10 @@ Thin on purpose: no framework stands between the socket's bytes and the signatur
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from outcrop.base.clock import Clock
@@ -33,6 +34,46 @@ class ClientGone(Exception):
     """The client hung up; nobody is left to answer."""
 
 
+class RefusedEarly(Exception):
+    """The head of a request is refused, so its body need not come; ``reply`` says why."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+class Room:
+    """What large bodies may occupy together. Small ones pass: connections bound those."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_free = bytes_max
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Share]:
+        """One request's share, given back at the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.bytes_free += share.size
+
+
+class Share:
+    """The bytes that one body occupies in a ``Room``."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        """Occupy ``size`` bytes in all, or refuse to in the words for a service that is busy."""
+        more = size - self.size
+        if more > self._room.bytes_free:
+            raise AwsError("ServiceUnavailableException", "Too many large bodies are on their way here. Try again.")
+        self._room.bytes_free -= more
+        self.size = size
+
+
 class App:
     """One service behind ASGI 3."""
 
@@ -41,6 +82,7 @@ class App:
         self._routes = routes
         self._clock = clock
         self._limits = limits
+        self._room = Room(limits.large_bodies_bytes)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,16 +90,20 @@ class App:
             return
         request_id = str(uuid.uuid4())
         head = RawRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], b"")
-        try:
-            body = await self._read_body(head, receive)
-        except ClientGone:
-            return
-        except AwsError as error:
-            reply = self._routes.fault(head)(to_aws(error, "", request_id), request_id)
-            await _send(reply, request_id, send, close=True)
-            return
-        request = RawRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
-        await self._answer(request, request_id, receive, send)
+        with self._room.share() as share:
+            try:
+                body = await self._read_body(head, request_id, receive, share)
+            except ClientGone:
+                return
+            except RefusedEarly as refused:
+                await _send(refused.reply, request_id, send, close=True)
+                return
+            except AwsError as error:
+                reply = self._routes.fault(head)(to_aws(error, "", request_id), request_id)
+                await _send(reply, request_id, send, close=True)
+                return
+            request = RawRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
+            await self._answer(request, request_id, receive, send)
 
     async def _answer(self, request: RawRequest, request_id: str, receive: Receive, send: Send) -> None:
         """Run the pipeline and send its reply, unless the client goes away first: then the work is cancelled."""
@@ -89,12 +135,19 @@ class App:
             if watcher is not None:
                 watcher.cancel()
 
-    async def _read_body(self, head: RawRequest, receive: Receive) -> bytes:
-        """The whole body, or a ``AwsError`` when it is too large or arrives too slowly to be honest."""
+    async def _read_body(self, head: RawRequest, request_id: str, receive: Receive, share: Share) -> bytes:
+        """The whole body, or a ``AwsError`` when it is too large or arrives too slowly to be honest.
+
+        Who is nobody here may send ``large_body_bytes``, and is told so with ``RefusedEarly`` where there is more.
+        """
         limits = self._limits
-        declared = head.header(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limits.max_body_bytes:
+        length = head.header(b"content-length")
+        declared = int(length) if length is not None and length.isdigit() else 0
+        if declared > limits.max_body_bytes:
             raise self._too_large()
+        passed = False
+        if declared > limits.large_body_bytes:
+            passed = self._check_head(head, request_id)
         chunks: list[bytes] = []
         size = 0
         start_s = self._clock.monotonic_s()
@@ -114,9 +167,18 @@ class App:
             size += len(chunk)
             if size > limits.max_body_bytes:
                 raise self._too_large()
+            if size > limits.large_body_bytes:
+                passed = passed or self._check_head(head, request_id)
+                share.grow(size)
             chunks.append(chunk)
             more = message.get("more_body", False)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _check_head(self, head: RawRequest, request_id: str) -> bool:
+        reply = self._pipeline.refusal(head, request_id)
+        if reply is not None:
+            raise RefusedEarly(reply)
+        return True
 
     def _too_large(self) -> AwsError:
         return AwsError(

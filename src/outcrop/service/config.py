@@ -14,6 +14,10 @@ class Limits:
 
     max_body_bytes: int = 25_000_000
     """The Bedrock API reference's limit on an InvokeModel body; the same for every operation here."""
+    large_body_bytes: int = 262_144
+    """Above this the head of a request must pass before more of its body is taken, and the body counts below."""
+    large_bodies_bytes: int = 500_000_000
+    """All large bodies together that may be in memory; one that would exceed it is refused."""
     body_grace_s: float = 20.0
     """A body may take this long, plus one second for each ``body_min_bytes_per_s`` received."""
     body_min_bytes_per_s: float = 16_384.0

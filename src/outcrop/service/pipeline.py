@@ -2,8 +2,9 @@
 
     size cap -> route on the raw path -> verify the sender -> decode -> act -> encode
 
-The size cap is the application's, before the body is in memory. Policy decisions, quotas, guardrails and audit will be
-further stages of this list. A stage that refuses raises; the error is told in the shape of the surface that was asked.
+The size cap is the application's, before the body is in memory; before a large one it asks for ``refusal``. Policy
+decisions, quotas, guardrails and audit will be further stages of this list. A stage that refuses raises; the error is
+told in the shape of the surface that was asked.
 """
 
 from __future__ import annotations
@@ -58,11 +59,27 @@ class Pipeline:
             for stage in self.stages:
                 await stage(call)
         except Exception as error:  # noqa: BLE001 - the edge: nothing may reach the client untyped
-            endpoint = call.endpoint
-            fault = self._routes.fault(request) if endpoint is None else endpoint.fault
-            return fault(to_aws(error, endpoint.service if endpoint else "", request_id), request_id)
+            return self._failed(call, error)
         assert call.reply is not None
         return call.reply
+
+    def refusal(self, head: RawRequest, request_id: str) -> Reply | None:
+        """The refusal that the head of a request earns whatever its body may be; ``None`` where the body is needed."""
+        call = Call(head, request_id, self._context.clock.monotonic_s())
+        try:
+            endpoint, _ = self._routes.find(head)
+            call.endpoint = endpoint
+            self._authenticator.check_head(
+                _signed(head), endpoint.signing_name, endpoint.bearer, endpoint.also_signed_for
+            )
+        except Exception as error:  # noqa: BLE001 - the edge, as above
+            return self._failed(call, error)
+        return None
+
+    def _failed(self, call: Call, error: Exception) -> Reply:
+        endpoint = call.endpoint
+        fault = self._routes.fault(call.request) if endpoint is None else endpoint.fault
+        return fault(to_aws(error, endpoint.service if endpoint else "", call.request_id), call.request_id)
 
     async def route(self, call: Call) -> None:
         """Which operation is asked for; decided on the path as received."""
@@ -70,12 +87,11 @@ class Pipeline:
 
     async def verify(self, call: Call) -> None:
         """Who asks: a signature or an API key, always, before anything of the body is looked at."""
-        r = call.request
         endpoint = call.endpoint
         assert endpoint is not None
-        signed = SignedRequest(r.method, r.raw_path, r.raw_query, r.headers, r.body)
+        signed = _signed(call.request)
         call.principal = await _by_size(
-            r,
+            call.request,
             lambda: self._authenticator.authenticate(
                 signed, endpoint.signing_name, endpoint.bearer, endpoint.also_signed_for
             ),
@@ -100,6 +116,10 @@ class Pipeline:
         call.reply = (
             call.output if isinstance(call.output, Reply) else call.endpoint.encode(call.output, call.request_id)
         )
+
+
+def _signed(request: RawRequest) -> SignedRequest:
+    return SignedRequest(request.method, request.raw_path, request.raw_query, request.headers, request.body)
 
 
 async def _by_size(request: RawRequest, work: Callable[[], T]) -> T:

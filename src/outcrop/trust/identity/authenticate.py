@@ -8,6 +8,7 @@ refused, since whoever checks one and whoever believes the other must never diff
 from __future__ import annotations
 
 from outcrop.base.clock import Clock
+from outcrop.base.errors import AuthenticationError
 from outcrop.trust.crypto import sha256_hex
 from outcrop.trust.identity import bearer, refusals, sigv4
 from outcrop.trust.identity.canonical import (
@@ -55,37 +56,43 @@ class Authenticator:
 
         ``also`` are further names that a request to the same operation may be signed for.
         """
+        headers, query = self._head(request)
+        proof = _proof(headers, query)
+        if isinstance(proof, bytes):
+            return self._bearer(proof, allow_bearer)
+        return self._signed(request, headers, query, proof, (service, *also))
+
+    def check_head(
+        self, request: SignedRequest, service: str, allow_bearer: bool, also: frozenset[str] = frozenset()
+    ) -> None:
+        """Refuse what no body could make good: no proof, an API key or claim that does not hold, an unknown key.
+
+        Proves nothing of who signed: that takes the body, and ``authenticate``.
+        """
+        proof = _proof(*self._head(request))
+        if isinstance(proof, bytes):
+            self._bearer(proof, allow_bearer)
+            return
+        self._check_claim(proof, (service, *also))
+        if self._credentials.lookup(proof.access_key_id) is None:
+            raise _unknown(proof)
+
+    def _head(self, request: SignedRequest) -> tuple[Headers, Query]:
         headers = header_lists(request)
         if self._hosts is not None:
             _check_host(headers, self._hosts)
-        query = query_pairs(request.raw_query)
-        authorizations = headers.get(b"authorization", [])
-        api_keys = headers.get(b"x-api-key", [])
-        signed_query = sigv4.has_query_signature(query)
-        if len(authorizations) + len(api_keys) + signed_query > 1:
-            raise refusals.incomplete(
-                "The request proves its sender in more than one way. Send one of: an Authorization header, an "
-                "x-api-key header, a presigned query."
-            )
-        if signed_query:
-            return self._signed(request, headers, query, sigv4.parse_query_claim(headers, query), (service, *also))
-        if api_keys:
-            return self._bearer(api_keys[0], allow_bearer)
-        if not authorizations:
-            raise refusals.missing()
-        scheme, _, token = authorizations[0].partition(b" ")
-        if scheme.lower() == b"bearer":
-            return self._bearer(token.strip(), allow_bearer)
-        claim = sigv4.parse_header_claim(headers, authorizations[0])
-        return self._signed(request, headers, query, claim, (service, *also))
+        return headers, query_pairs(request.raw_query)
 
-    def _signed(
-        self, request: SignedRequest, headers: Headers, query: Query, claim: sigv4.Claim, services: tuple[str, ...]
-    ) -> Principal:
+    def _check_claim(self, claim: sigv4.Claim, services: tuple[str, ...]) -> None:
         sigv4.check_scope(claim, self._region, *services)
         sigv4.check_time(claim, self._clock.now(), self._max_skew_s)
         if claim.has_session_token or claim.access_key_id.startswith("ASIA"):
             raise refusals.temporary_credentials()
+
+    def _signed(
+        self, request: SignedRequest, headers: Headers, query: Query, claim: sigv4.Claim, services: tuple[str, ...]
+    ) -> Principal:
+        self._check_claim(claim, services)
         if not is_normal(request.raw_path):
             # Signers resolve such paths before signing: one signature would hold for many paths, and the router sees
             # the path as sent.
@@ -96,7 +103,7 @@ class Authenticator:
         secret = refusals.DUMMY_SECRET if credential is None else credential.secret
         holds = sigv4.verify(claim, secret, canonical)
         if credential is None:
-            raise refusals.unrecognized(f"unknown or disabled access key {claim.access_key_id}")
+            raise _unknown(claim)
         if not holds:
             # Names only: the values may be secrets, and this goes into a log.
             raise refusals.mismatch(
@@ -109,6 +116,32 @@ class Authenticator:
         if not allow_bearer:
             raise refusals.denied("This operation does not accept API keys: sign the request with SigV4.")
         return bearer.verify(key, self._credentials, self._region, self._clock.now(), self._max_skew_s)
+
+
+def _proof(headers: Headers, query: Query) -> sigv4.Claim | bytes:
+    """The one proof in a request: what its signature claims, or an API key."""
+    authorizations = headers.get(b"authorization", [])
+    api_keys = headers.get(b"x-api-key", [])
+    signed_query = sigv4.has_query_signature(query)
+    if len(authorizations) + len(api_keys) + signed_query > 1:
+        raise refusals.incomplete(
+            "The request proves its sender in more than one way. Send one of: an Authorization header, an "
+            "x-api-key header, a presigned query."
+        )
+    if signed_query:
+        return sigv4.parse_query_claim(headers, query)
+    if api_keys:
+        return api_keys[0]
+    if not authorizations:
+        raise refusals.missing()
+    scheme, _, token = authorizations[0].partition(b" ")
+    if scheme.lower() == b"bearer":
+        return token.strip()
+    return sigv4.parse_header_claim(headers, authorizations[0])
+
+
+def _unknown(claim: sigv4.Claim) -> AuthenticationError:
+    return refusals.unrecognized(f"unknown or disabled access key {claim.access_key_id}")
 
 
 def _check_host(headers: Headers, hosts: frozenset[str]) -> None:
