@@ -23,6 +23,7 @@ COPY_AGAIN = "Copy the model again from its source."
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _INDEX_BYTES_MAX = 64 * 2**20
+_NAME_BYTES_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,18 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelRefused(f"{index} has no weight_map.", COPY_AGAIN)
     for name in weight_map.values():
-        if not isinstance(name, str) or "/" in name or "\\" in name or not name.endswith(".safetensors"):
+        if not _is_shard_name(name):
             raise ModelRefused(
                 f"{index} points to {str(name)[:200]!r}.", "Shards must be *.safetensors files beside the index."
             )
     return weight_map
+
+
+def _is_shard_name(name: Any) -> bool:
+    """Whether ``name`` is a plain file name, without NUL and lone surrogates, that a file system could have."""
+    if not isinstance(name, str) or not name.endswith(".safetensors"):
+        return False
+    return name.isprintable() and len(name.encode()) <= _NAME_BYTES_MAX and not {"/", "\\"} & set(name)
 
 
 def _check_index(index: Path, tensors: Mapping[str, TensorInfo]) -> None:

@@ -14,7 +14,7 @@ from outcrop.base.files import sync_directory
 from outcrop.models.chat import EXTRA_TEMPLATES, TEMPLATE_FILE, ChatTemplate
 from outcrop.models.checkpoint import INDEX_FILE, Checkpoint, read_checkpoint, weight_files
 from outcrop.models.config import DecoderConfig
-from outcrop.models.files import read_text
+from outcrop.models.files import read_json_object, read_text
 from outcrop.models.hf_config import CONFIG_FILE, read_config
 from outcrop.models.tokenizer import GENERATION_CONFIG_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer
 
@@ -69,6 +69,7 @@ def check_model(directory: Path, *, scan: bool, progress: Progress = no_progress
             f"{config.vocab_size}.",
             "Use the tokenizer that belongs to these weights.",
         )
+    _check_generation_defaults(directory)
     template = ChatTemplate.load(directory)
     if template is not None:
         template.render(_PROBE)
@@ -104,6 +105,22 @@ def copy_model(files: Mapping[str, Path], target: Path, progress: Progress = no_
         sync_directory(folder)
 
 
+def _check_generation_defaults(directory: Path) -> None:
+    """Refuse ``generation_config.json`` where a request that leaves these settings open could not be served."""
+    path = directory / GENERATION_CONFIG_FILE
+    defaults = read_json_object(path) if path.exists() else {}
+    for key, kind, most in (("temperature", float, 1e6), ("top_p", float, 1.0), ("top_k", int, 2**31)):
+        value = defaults.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int | kind) or isinstance(value, bool) or not 0 <= value <= most:
+            what = "a whole number" if kind is int else "a number"
+            raise ModelRefused(
+                f"{path}: {key} should be {what} from 0 to {most:g}, but is {value!r:.200}.",
+                "Mend it, or remove the key.",
+            )
+
+
 def _facts(directory: Path, config: DecoderConfig, checkpoint: Checkpoint) -> dict[str, Any]:
     embedding = checkpoint.tensors["model.embed_tokens.weight"]
     return {
@@ -134,7 +151,7 @@ def _real_file(source: Path, name: str) -> Path:
         raise ModelRefused(f"{path} is missing.", f"A model directory needs {name}; copy it from the original.")
     try:
         real = path.resolve(strict=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
         raise ModelRefused(f"{path} is a link that leads nowhere.", "Download the model again.") from error
     root = source.resolve()
     roots = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]

@@ -11,6 +11,7 @@ first, then nobody else writes to it. Quantised weights (8 bits and fewer) are n
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from outcrop.models.checkpoint import INDEX_FILE, WEIGHTS_FILE, Checkpoint, open
 from outcrop.models.config import DecoderConfig
 from outcrop.models.decoder import Decoder
 from outcrop.models.hf_config import CONFIG_FILE, read_config, to_hf
+from outcrop.models.rope import frequencies
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -43,6 +45,7 @@ def inspect_weights(directory: Path, config: DecoderConfig) -> Checkpoint:
     checkpoint = read_checkpoint(directory)
     kept = {name: info for name, info in checkpoint.tensors.items() if not name.endswith(_DERIVED)}
     checkpoint = replace(checkpoint, tensors=kept)
+    _check_rotary(config, directory / CONFIG_FILE)
     _check_against(config, checkpoint)
     return checkpoint
 
@@ -140,6 +143,20 @@ def _meta_decoder(config: DecoderConfig) -> Decoder:
     """A decoder whose parameters have shapes and no values; its rotary table is real."""
     with torch.device("meta"):
         return Decoder(config).eval()
+
+
+def _check_rotary(config: DecoderConfig, path: Path) -> None:
+    """Refuse rotary settings, each in bounds, that together overflow or divide by zero."""
+    try:
+        inverse, scale = frequencies(config.rope, config.head_dim, config.max_positions)
+        sound = bool(inverse.isfinite().all()) and math.isfinite(scale)
+    except (ArithmeticError, ValueError):
+        sound = False
+    if not sound:
+        raise ModelRefused(
+            f"{path}: these rotary settings (rope_parameters, rope_scaling, rope_theta) give no finite frequencies.",
+            "Compare them with the original's.",
+        )
 
 
 def _check_against(config: DecoderConfig, checkpoint: Checkpoint) -> None:

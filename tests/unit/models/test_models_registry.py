@@ -408,6 +408,29 @@ def test_links_out_of_the_directory_are_refused(
         registry.import_directory(source)
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "LICENSE"])
+def test_a_loop_of_links_is_refused(registry: ModelRegistry, source: Path, name: str) -> None:
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to("round")
+    (source / "round").symlink_to(name)
+    with pytest.raises(ModelRefused, match=rf"{name} is a link that leads nowhere"):
+        registry.import_directory(source)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": "hot"}, {"temperature": -1}, {"top_p": 7}, {"top_k": [1]}, {"top_k": 1.5}, {"top_p": True}],
+)
+def test_generation_defaults_that_no_request_could_use_are_refused(
+    registry: ModelRegistry, source: Path, wrong: dict[str, object]
+) -> None:
+    edit_json(source / "generation_config.json", **wrong)
+    with pytest.raises(ModelRefused, match=rf"generation_config.json: {next(iter(wrong))} should be"):
+        registry.import_directory(source)
+    edit_json(source / "generation_config.json", temperature=0.6, top_p=1, top_k=20)
+    registry.import_directory(source)
+
+
 def test_what_is_no_file_is_refused(registry: ModelRegistry, source: Path) -> None:
     (source / "LICENSE").mkdir()
     with pytest.raises(ModelRefused, match="LICENSE is not a regular file"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from outcrop.models.weights import load_decoder, save_decoder
 
 FILE = "model.safetensors"
 NORM = "model.norm.weight"
+UNUSABLE = ["nul\0.safetensors", "\ud800.safetensors", "x" * 250 + ".safetensors"]
 EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -164,6 +166,21 @@ def test_a_configuration_that_does_not_fit_the_tensors_is_refused(model: Path) -
         load_decoder(model)
 
 
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "linear", "factor": 1e-320},
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 1e-320},
+        {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0, "mscale_all_dim": -10 / math.log(2)},
+    ],
+    ids=["infinite", "overflows", "divides-by-zero"],
+)
+def test_rotary_settings_without_finite_frequencies_are_refused(model: Path, rope: dict[str, object]) -> None:
+    edit_json(model / "config.json", rope_scaling=None, rope_parameters=rope)
+    with pytest.raises(ModelRefused, match=r"config.json: these rotary settings"):
+        load_decoder(model)
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_a_truncated_file_is_refused(model: Path, keep: int) -> None:
     path = model / "model.safetensors"
@@ -217,7 +234,9 @@ def test_a_missing_shard_is_named(sharded: Path) -> None:
         load_decoder(sharded)
 
 
-@pytest.mark.parametrize("target", ["../other.safetensors", "/etc/passwd", "pytorch_model.bin", "a\\b.safetensors", 7])
+@pytest.mark.parametrize(
+    "target", ["../other.safetensors", "/etc/passwd", "pytorch_model.bin", "a\\b.safetensors", 7, *UNUSABLE]
+)
 def test_an_index_that_points_elsewhere_is_refused(sharded: Path, target: object) -> None:
     edit_index(sharded, **{NORM: target})
     with pytest.raises(ModelRefused, match=r"index.json points to"):
