@@ -1,12 +1,16 @@
 """`make demo`: starts the service with the default model and talks to it with real, unmodified clients.
 
-Everything lives in a temporary directory and on free ports; nothing is left running.
+Everything lives in a temporary directory and on free ports; nothing is left running, whichever way the demo ends.
+
+Not covered: a demo that is killed outright (SIGKILL) cannot remove its temporary directory.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +26,13 @@ import botocore.exceptions
 import openai
 
 OUTCROP = [sys.executable, "-m", "outcrop.cli.main"]
-START_TIMEOUT_S = 120
+# util-linux, in every Debian: the service gets SIGTERM when the demo dies, even if the demo was killed outright.
+WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+STOP_TIMEOUT_S = 30
+
+# Credentials, endpoints and proxies of the person who runs the demo: its clients must not pick them up.
+FOREIGN_PREFIXES = ("AWS_", "ANTHROPIC_", "OPENAI_", "BOTO", "OUTCROP_")
+PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy")
 
 PROMPT = """[1] The harbour of Port Ellis was dredged in 1931 to a depth of nine metres.
 [2] A lighthouse is a tower that carries a bright light to guide ships at night.
@@ -35,7 +45,7 @@ Question: What is a lighthouse?"""
 def running_service(data: Path) -> Iterator[dict[str, Any]]:
     """`outcrop up` on free ports; gives what it reports once it is ready."""
     command = [*OUTCROP, "up", "--data", str(data), "--port", "0", "--https-port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*WITH_PARENT, *command], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -44,7 +54,11 @@ def running_service(data: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def stream(title: str, pieces: Iterable[str]) -> None:
@@ -116,10 +130,18 @@ def refusal(ask: Callable[[], Iterator[str]]) -> str:
     sys.exit("A request signed with a wrong key was answered: that must not happen.")
 
 
+def forget_settings_of_the_user() -> None:
+    """Leave the clients with what the demo gives them: no variables, no configuration files, no proxies."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN_PREFIXES) or name.lower() in PROXY_NAMES:
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
 def main() -> None:
-    # The demo's clients must not pick up credentials or endpoints of the person who runs it.
-    for name in [name for name in os.environ if name.startswith(("AWS_", "ANTHROPIC_", "OPENAI_"))]:
-        del os.environ[name]
+    forget_settings_of_the_user()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     with tempfile.TemporaryDirectory(prefix="outcrop-demo-") as folder:
         data = Path(folder) / "data"
         start_s = time.perf_counter()
@@ -137,4 +159,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; nothing is left running.")

@@ -140,6 +140,22 @@ def test_a_failing_npm_is_told_with_what_it_said(tmp_path: Path, monkeypatch: py
         bootstrap.install_node_packages()
 
 
+def test_without_npm_the_rest_goes_on_at_home_and_nothing_does_in_ci(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def failing() -> None:
+        raise bootstrap.SetupFailed("npm ci failed: no registry")
+
+    monkeypatch.setattr(bootstrap, "install_node_packages", failing)
+    monkeypatch.setenv("CI", "true")
+    assert bootstrap.main(["dev"]) == 1
+    monkeypatch.delenv("CI")
+    assert bootstrap.main(["dev"]) == 0
+    assert "Node contract tests will be skipped" in capsys.readouterr().out
+    assert not bootstrap.is_current("dev")
+    assert calls.count("pip .") == 2
+
+
 def test_the_range_of_pytorch_is_read_from_the_project_file():
     assert bootstrap.torch_requirement() == "torch>=2.11,<2.14"
 
