@@ -79,7 +79,7 @@ def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms: Sequenc
     for kind in (plain, filtered):
         for first in range(0, len(kind), slab_rows):
             rows = kind[first : first + slab_rows]
-            temperature_R1 = torch.tensor([[params[row].temperature] for row in rows], device=device)
+            temperature_R1 = torch.tensor([[_fp32(params[row].temperature)] for row in rows], device=device)
             u_R1 = torch.tensor([[uniforms[row]] for row in rows], dtype=torch.float64, device=device)
             scores_RV = logits_RV[rows]
             # The maximum goes first: a tiny temperature then makes the others minus infinity, never all infinite.
@@ -93,9 +93,14 @@ def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms: Sequenc
     return ids
 
 
+def _fp32(temperature: float) -> float:
+    """``temperature`` kept from becoming 0 or infinite in fp32, which would make weights that are no numbers."""
+    return min(max(temperature, torch.finfo(torch.float32).tiny), torch.finfo(torch.float32).max)
+
+
 def _draw_filtered(weights_RV: Tensor, params: Sequence[SamplingParams], u_R1: Tensor) -> list[int]:
     vocab, device = weights_RV.shape[1], weights_RV.device
-    k_R1 = torch.tensor([[p.top_k or vocab] for p in params], device=device)
+    k_R1 = torch.tensor([[min(p.top_k, vocab) or vocab] for p in params], device=device)
     p_R1 = torch.tensor([[p.top_p] for p in params], dtype=torch.float64, device=device)
     total_R1 = weights_RV.sum(-1, keepdim=True, dtype=torch.float64)
     ids = [0] * len(params)

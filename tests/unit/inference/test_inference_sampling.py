@@ -84,7 +84,9 @@ def test_top_p_looks_beyond_the_first_candidates_where_it_must() -> None:
     assert max(ranks[token].item() for token in drawn) > 4000
 
 
-@pytest.mark.parametrize("values", [{"temperature": 0}, {"top_k": 1}, {"top_p": 0.0}, {"temperature": 1e-30}])
+@pytest.mark.parametrize(
+    "values", [{"temperature": 0}, {"top_k": 1}, {"top_p": 0.0}, {"temperature": 1e-30}, {"temperature": 5e-324}]
+)
 def test_greedy_and_its_limits_take_the_likeliest(values: dict[str, float]) -> None:
     row = logits(500, seed=3)
     assert one(row, params(**values)) == row.argmax().item()
@@ -115,6 +117,14 @@ def test_a_row_that_is_not_finite_fails_alone(bad: float) -> None:
         assert choices[1] is None
         assert choices[0] is not None
         assert choices[2] is not None
+
+
+def test_values_beyond_fp32_and_int64_filter_nothing() -> None:
+    row = logits(50)
+    row[0] = -math.inf
+    drawn = {one(row, params(temperature=1e308, top_k=2**80, top_p=0.999), seed) for seed in range(300)}
+    assert len(drawn) > 40
+    assert 0 not in drawn
 
 
 def test_minus_infinity_is_never_drawn() -> None:
