@@ -52,9 +52,18 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_private_directory(directory: Path) -> None:
-    """Make ``directory`` and its parents; ``directory`` itself opens to its owner only (0700), new or not."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(PRIVATE_DIRECTORY)
+    """Make ``directory`` and its parents; ``directory`` itself opens to its owner only (0700), new or not.
+
+    Raises ``UserError`` where that cannot be: a file in its place, somebody else's, on a read-only disk.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(PRIVATE_DIRECTORY)
+    except OSError as error:
+        raise UserError(
+            f"{directory} cannot be made and closed to others ({error.strerror}).",
+            "Choose a writable directory with --data DIR.",
+        ) from error
 
 
 @contextmanager

@@ -55,6 +55,12 @@ def test_the_directory_is_flushed_after_the_file(tmp_path: Path, monkeypatch: py
     assert flushed == [False, True]
 
 
+def test_a_private_directory_that_cannot_be_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match=r"taken cannot be made and closed to others \(File exists\)\. Choose"):
+        make_private_directory(tmp_path / "taken")
+
+
 def test_a_private_directory_is_closed_even_if_it_was_open(tmp_path: Path) -> None:
     directory = tmp_path / "a" / "b"
     make_private_directory(directory)
