@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from outcrop.base.errors import ModelRefused, UserError
 from outcrop.base.files import sync_directory
@@ -90,7 +91,7 @@ def copy_model(files: Mapping[str, Path], target: Path, progress: Progress = no_
     for name, path in files.items():
         (target / name).parent.mkdir(exist_ok=True)
         try:
-            with path.open("rb") as source, (target / name).open("wb") as copy:
+            with _open_regular(path) as source, (target / name).open("wb") as copy:
                 while piece := source.read(_COPY_BYTES):
                     copy.write(piece)
                     done += len(piece)
@@ -103,6 +104,15 @@ def copy_model(files: Mapping[str, Path], target: Path, progress: Progress = no_
             ) from error
     for folder in {(target / name).parent for name in files}:
         sync_directory(folder)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """``path`` for reading; neither a link nor a pipe that came in its place since it was looked at."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _check_generation_defaults(directory: Path) -> None:

@@ -431,6 +431,25 @@ def test_generation_defaults_that_no_request_could_use_are_refused(
     registry.import_directory(source)
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_swapped_in_after_the_check_is_not_copied(
+    registry: ModelRegistry, source: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+
+    def swap(stage: str, done: int, total: int) -> None:
+        if stage == "copy" and not (source / "README.md").is_symlink() and (source / "README.md").is_file():
+            (source / "README.md").unlink()
+            if kind == "link":
+                (source / "README.md").symlink_to(tmp_path / "secret")
+            else:
+                os.mkfifo(source / "README.md")
+
+    with pytest.raises(UserError, match=r"README.md was not copied"):
+        registry.import_directory(source, progress=swap)
+    assert registry.list() == []
+
+
 def test_what_is_no_file_is_refused(registry: ModelRegistry, source: Path) -> None:
     (source / "LICENSE").mkdir()
     with pytest.raises(ModelRefused, match="LICENSE is not a regular file"):
