@@ -10,6 +10,8 @@ from outcrop.trust.identity import MemoryCredentials
 
 HOSTS = frozenset({"LocalHost", "127.0.0.1", "::1"})
 
+MALFORMED = ("[::1", "::1", "[::1]evil.example", "[localhost]", "localhost:x", "localhost:80:80", "localhost:")
+
 
 def accept(host: str, **options) -> None:
     authenticator(**options).authenticate(sign(headers={"host": host}), "bedrock", allow_bearer=False)
@@ -23,7 +25,8 @@ def test_listed_hosts_are_served_on_any_port(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["rebound.example", "localhost.example", "", "localhost@example", "[::2]:80", "127.0.0.1.nip.io"]
+    "host",
+    ["rebound.example", "localhost.example", "", "localhost@example", "[::2]:80", "127.0.0.1.nip.io", *MALFORMED],
 )
 def test_other_hosts_are_refused_although_signed(host: str) -> None:
     accept(host)

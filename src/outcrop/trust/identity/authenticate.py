@@ -7,6 +7,8 @@ refused, since whoever checks one and whoever believes the other must never diff
 
 from __future__ import annotations
 
+import re
+
 from outcrop.base.clock import Clock
 from outcrop.base.errors import AuthenticationError
 from outcrop.trust.crypto import sha256_hex
@@ -25,6 +27,7 @@ from outcrop.trust.identity.credentials import CredentialSource, Principal
 MAX_SKEW_S = 300  # five minutes, as AWS services other than S3 allow
 
 _RULES = SigningRules()
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::[0-9]{1,5})?")
 
 
 class Authenticator:
@@ -152,7 +155,6 @@ def _check_host(headers: Headers, hosts: frozenset[str]) -> None:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header without its port: ``[::1]:8443`` gives ``::1``."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """The name in a Host header without its port: ``[::1]:8443`` gives ``::1``; empty for what is no such header."""
+    parts = _HOST.fullmatch(host)
+    return (parts["address"] or parts["name"]).lower() if parts else ""
