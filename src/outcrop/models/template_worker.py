@@ -6,9 +6,10 @@ A request has ``source``, ``variables``, ``now`` (ISO 8601), ``cpu_s`` and ``cha
 ``error`` with ``reason``.
 
 Covered: processor time (the kernel ends the process with SIGPROF, whatever C code it is in), memory (RLIMIT_AS), files
-(none can be grown or opened beyond a handful), output size. Jinja's immutable sandbox stands before all that.
+(none can be grown or opened beyond a handful), further processes (none), output size. Jinja's immutable sandbox stands
+before all that.
 Not covered: a hole in Jinja's sandbox would run code as this user, without the parent's environment or memory but
-with its files and network. RLIMIT_AS is not enforced on macOS.
+with its files and network. RLIMIT_AS is not enforced on macOS, RLIMIT_NPROC not for root.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ def _refuse_underscore(name: object) -> None:
 def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES_MAX, _MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES_MAX, _OPEN_FILES_MAX))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends this too

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,6 +193,22 @@ def test_workers_see_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"canary" not in Path(f"/proc/{worker._process.pid}/environ").read_bytes()
     finally:
         worker.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_hold_nothing_of_ours_and_may_start_nothing() -> None:
+    ours = socket.create_server(("127.0.0.1", 0))
+    os.set_inheritable(ours.fileno(), True)
+    worker = chat._Worker()
+    try:
+        pid = worker._process.pid
+        files = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+        assert len(files) == 2
+        assert os.readlink(f"/proc/self/fd/{ours.fileno()}") not in files
+        assert resource.prlimit(pid, resource.RLIMIT_NPROC) == (0, 0)
+    finally:
+        worker.end()
+        ours.close()
 
 
 @pytest.fixture
