@@ -167,7 +167,9 @@ def install_node_packages() -> None:
     npm = VENV / "bin" / "npm"
     command = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
     # Node.js trusts its own list of authorities; the machine's list may know a private mirror or proxy besides.
-    environment = {"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"}
+    # Its cache is ours, because a home directory may be read-only.
+    defaults = {"NODE_USE_SYSTEM_CA": "1", "npm_config_cache": str(VENV / "npm-cache")}
+    environment = {**defaults, **os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=NODE_TESTS, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise SetupFailed(f"npm ci failed in {NODE_TESTS.relative_to(ROOT)}: {done.stderr.strip()}")
