@@ -1,4 +1,4 @@
-"""The OpenAI SDK, unmodified, against a model that computes: chat completions, streamed or not, and the model list.
+"""The OpenAI SDK, unmodified, against a model that computes: chat completions, streamed or not, and the models.
 
 Not covered: every other resource of the SDK; the Responses API.
 """
@@ -216,3 +216,13 @@ def test_the_client_needs_the_base_url_only(service: Running) -> None:
     assert TINY_MODEL_ID in [model.id for model in client.models.list()]
     with pytest.raises(openai.BadRequestError, match="n"):
         client.chat.completions.create(**ASK, n=2)
+
+
+def test_one_model_is_retrieved_by_name(service: Running, client: openai.OpenAI) -> None:
+    assert client.models.retrieve(TINY_MODEL_ID).id == TINY_MODEL_ID
+    arn = f"arn:aws:bedrock:{service.region}::foundation-model/{TINY_MODEL_ID}"
+    assert client.models.retrieve(arn).id == arn
+    with pytest.raises(openai.NotFoundError, match=r"'local\.unknown-v1:0' does not exist"):
+        client.models.retrieve("local.unknown-v1:0")
+    with pytest.raises(openai.BadRequestError, match="is not an ARN"):
+        client.models.retrieve("arn:nothing")

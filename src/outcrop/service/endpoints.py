@@ -8,7 +8,7 @@ second endpoint for these surfaces, serves them there, and a plain SDK then need
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outcrop.base.errors import check
@@ -133,8 +133,18 @@ _PREFIXED: dict[tuple[str, bytes], Endpoint] = {
     ),
     ("GET", b"/openai/v1/models"): _vendor("openai:ListModels", lambda body: None, openai.list_models, openai.fault),
 }
-
-VENDOR: dict[tuple[str, bytes], Endpoint] = {
-    **_PREFIXED,
-    **{(method, path[path.index(b"/v1/") :]): endpoint for (method, path), endpoint in _PREFIXED.items()},
+_PREFIXED_BELOW: dict[tuple[str, bytes], Endpoint] = {
+    ("GET", b"/openai/v1/models/"): replace(
+        _vendor("openai:RetrieveModel", lambda body: None, openai.retrieve_model, openai.fault),
+        decode=lambda request, match: openai.decode_model_name(request.raw_path),
+    ),
 }
+
+
+def _also_bare(table: dict[tuple[str, bytes], Endpoint]) -> dict[tuple[str, bytes], Endpoint]:
+    return table | {(method, path[path.index(b"/v1/") :]): endpoint for (method, path), endpoint in table.items()}
+
+
+VENDOR = _also_bare(_PREFIXED)
+VENDOR_BELOW = _also_bare(_PREFIXED_BELOW)
+"""Endpoints that one more segment follows, which names what is asked for."""

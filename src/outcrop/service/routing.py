@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from outcrop.service.endpoints import VENDOR, VENDOR_FAULTS, Endpoint, aws_endpoints, aws_fault
+from outcrop.service.endpoints import VENDOR, VENDOR_BELOW, VENDOR_FAULTS, Endpoint, aws_endpoints, aws_fault
 from outcrop.service.http import RawRequest, Reply
 from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.router import Match, Router
@@ -20,6 +20,9 @@ class Routes:
     def find(self, request: RawRequest) -> tuple[Endpoint, Match | None]:
         """What answers ``request``, with the labels of its path; ``NoRoute`` where nothing does."""
         vendor = VENDOR.get((request.method, request.raw_path))
+        if vendor is None:
+            folder, slash, name = request.raw_path.rpartition(b"/")
+            vendor = VENDOR_BELOW.get((request.method, folder + slash)) if name else None
         if vendor is not None:
             return vendor, None
         match = self._router.match(request.method, request.raw_path, request.raw_query, request.headers, request.body)

@@ -1,9 +1,10 @@
-"""``/openai/v1/chat/completions`` and ``/openai/v1/models``."""
+"""``/openai/v1/chat/completions``, ``/openai/v1/models`` and ``/openai/v1/models/NAME``."""
 
 from __future__ import annotations
 
 import msgspec
 
+from outcrop.base.errors import NotFound
 from outcrop.service.faults import INVALID_MODEL, invalid, vendor_status
 from outcrop.service.http import JSON_TYPE, SSE_TYPE, Reply
 from outcrop.service.operations import json_body
@@ -12,6 +13,7 @@ from outcrop.service.operations.conversation import answer, find_model, prompt_o
 from outcrop.service.operations.openai import parse, render
 from outcrop.service.operations.streams import GenerationBody
 from outcrop.service.wire.errors import AwsError
+from outcrop.service.wire.form import percent_decode
 
 
 def decode_chat(body: bytes) -> parse.ChatBody:
@@ -58,6 +60,23 @@ async def create_chat_completion(context: Context, caller: Caller, body: parse.C
 async def list_models(context: Context, caller: Caller, body: None) -> Reply:
     """Every model that can be named."""
     document = {"object": "list", "data": [render.model_object(info) for info in context.host.models()]}
+    return Reply(200, [JSON_TYPE, (b"x-request-id", caller.request_id.encode())], msgspec.json.encode(document))
+
+
+def decode_model_name(raw_path: bytes) -> str:
+    """The last segment of a path."""
+    try:
+        return percent_decode(raw_path.rpartition(b"/")[2])
+    except ValueError as error:
+        raise invalid(f"The path of the request cannot be read: {error}.") from None
+
+
+async def retrieve_model(context: Context, caller: Caller, name: str) -> Reply:
+    """One model, under the name that was asked for."""
+    try:
+        document = render.model_object(context.host.resolve(name)) | {"id": name}
+    except NotFound:
+        raise unknown_model(name) from None
     return Reply(200, [JSON_TYPE, (b"x-request-id", caller.request_id.encode())], msgspec.json.encode(document))
 
 
