@@ -497,8 +497,13 @@ def test_invoke_endpoint_fails_with_its_own_types(service: Running) -> None:
     sagemaker = client(service, "sagemaker-runtime")
     with pytest.raises(sagemaker.exceptions.ValidationError, match="not found"):
         sagemaker.invoke_endpoint(EndpointName="unknown", Body=b"{}")
-    with pytest.raises(sagemaker.exceptions.ModelError, match="client error"):
-        sagemaker.invoke_endpoint(EndpointName=ENDPOINT, Body=b"{}")
+    for body, told in (
+        (b"{}", "member 'inputs' is required"),
+        (b'{"inputs":"a","parameters":{"details":true}}', "parameters: unknown member 'details'"),
+        (b'{"inputs":1}', "inputs: Expected `str`, got `int`"),
+    ):
+        with pytest.raises(sagemaker.exceptions.ModelError, match=f'client error .* with message "{told}"'):
+            sagemaker.invoke_endpoint(EndpointName=ENDPOINT, Body=body)
 
 
 # --- what was asked for, told back ------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ class BodyError(Exception):
         self.kind = kind
         self.path = path
         self.what = what
-        super().__init__(f"{path}: {what}" if path else what)
+        words = {"unknown": f"unknown member {what!r}", "missing": f"member {what!r} is required"}.get(kind, what)
+        super().__init__(f"{path}: {words}" if path else words)
 
 
 def decode(body: bytes, into: type[T]) -> T:
