@@ -61,10 +61,16 @@ FAMILIES = {
     ),
     "smollm-2": transformers.LlamaConfig(**COMMON, tie_word_embeddings=True),
     "mistral-window": transformers.MistralConfig(**COMMON, sliding_window=9),
+    "mistral-window-of-one-and-one-kv-head": transformers.MistralConfig(
+        **COMMON | {"num_key_value_heads": 1}, sliding_window=1
+    ),
     "mistral-no-window": transformers.MistralConfig(**COMMON, sliding_window=None, head_dim=24),
     "qwen-2": transformers.Qwen2Config(**COMMON),
     "qwen-2.5-sliding-layers": transformers.Qwen2Config(
         **COMMON, use_sliding_window=True, sliding_window=7, max_window_layers=1
+    ),
+    "qwen-2.5-window-as-long-as-the-text": transformers.Qwen2Config(
+        **COMMON, use_sliding_window=True, sliding_window=TIME, max_window_layers=0
     ),
     "qwen-2.5-yarn-tied": transformers.Qwen2Config(**LONG, rope_parameters=YARN_ROPE, tie_word_embeddings=True),
     "qwen-3": transformers.Qwen3Config(**COMMON, head_dim=24),

@@ -1,9 +1,9 @@
 """A Hugging Face ``config.json`` to a ``DecoderConfig`` and back.
 
 Both spellings are read: transformers 4 (``rope_theta`` + ``rope_scaling``, ``torch_dtype``) and transformers 5
-(``rope_parameters``, ``layer_types``, ``dtype``). A key that is absent has the default that transformers gives it.
-Anything that would make the model compute something else than its authors meant is refused, never ignored:
-unknown architectures, rotary types and activations, partial rotation, quantised weights.
+(``rope_parameters``, ``layer_types``, ``dtype``). A key that is absent has the default that transformers gives it;
+sizes must be there. Anything that would make the model compute something else than its authors meant is refused, never
+ignored: unknown architectures, rotary types and activations, partial rotation, quantised weights.
 
 Not covered: keys that none of the supported architectures reads are ignored, whatever they say.
 """
@@ -56,7 +56,8 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> DecoderConfig:
 
     hidden_size = keys.size("hidden_size")
     num_heads = keys.size("num_attention_heads")
-    num_kv_heads = keys.size("num_key_value_heads", num_heads if architecture == "LlamaForCausalLM" else None)
+    same_as_heads = architecture == "LlamaForCausalLM" or "num_key_value_heads" in raw  # null says so too
+    num_kv_heads = keys.size("num_key_value_heads", num_heads if same_as_heads else None)
     if num_heads % num_kv_heads:
         raise keys.refused("num_key_value_heads", f"a divisor of num_attention_heads ({num_heads})")
     head_dim = _head_dim(keys, architecture, hidden_size, num_heads)

@@ -107,6 +107,9 @@ def test_a_missing_config_file_is_named(tmp_path: Path) -> None:
 
 def test_absent_keys_have_the_defaults_of_transformers() -> None:
     assert parsed(num_key_value_heads=...).num_kv_heads == 4
+    assert parsed("Qwen2ForCausalLM", num_key_value_heads=None).num_kv_heads == 4
+    with pytest.raises(ModelRefused, match="num_key_value_heads should be"):
+        parsed("Qwen2ForCausalLM", num_key_value_heads=...)
     assert parsed("Qwen3ForCausalLM").head_dim == 128
     assert windows(parsed("MistralForCausalLM")) == [4096] * 4
     assert windows(parsed("MistralForCausalLM", sliding_window=None)) == [None] * 4
