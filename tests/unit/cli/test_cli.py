@@ -12,6 +12,9 @@ import pytest
 from outcrop.cli.main import build_parser, main
 
 VERBS = {
+    "outcrop chip",
+    "outcrop chip list",
+    "outcrop chip show",
     "outcrop doctor",
     "outcrop explain",
     "outcrop key",

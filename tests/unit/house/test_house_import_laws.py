@@ -52,6 +52,10 @@ def test_a_house_that_keeps_the_laws_passes(tmp_path: Path):
         ("models", "import outcrop.inference", "Law 3"),
         ("inference", "import outcrop.training", "Law 3"),
         ("service", "import outcrop.cli", "Law 3"),
+        ("silicon", "import outcrop.models", "Law 3: a room"),
+        ("silicon", "import torch", "Law 3: silicon"),
+        ("silicon", "import outcrop.trust", "Law 1: the model half knows no principals"),
+        ("trust", "import outcrop.silicon", "Law 1: trust knows no tensors"),
     ],
 )
 def test_each_law_bites(tmp_path: Path, room: str, statement: str, law: str):

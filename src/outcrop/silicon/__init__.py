@@ -1,0 +1,1 @@
+"""The accelerator: its generations as data. A room for kernel engineers: no server, no database, no PyTorch."""
