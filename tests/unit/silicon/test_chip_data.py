@@ -19,11 +19,11 @@ NAMES = ["inf2", "trn1", "trn2", "trn3"]
 ALIASES = {"gen2": "trn1", "gen3": "trn2", "gen4": "trn3"}
 TOLERANCE = 0.02
 
-_TWO_DIGIT_PEAKS = {f"device.peak.{dtype}": -0.0342 for dtype in ("bf16", "fp16", "tf32", "cfp8", "fp32")}
+_TRAINIUM_PEAKS = {f"device.peak.{dtype}": -0.0342 for dtype in ("bf16", "fp16", "tf32", "cfp8", "fp32")}
 # The pages of Trn1 and Inf2 print GiB/s, the NKI guide prints the same digits in GB/s.
 DISAGREEMENTS = {
     "trn1": {
-        **_TWO_DIGIT_PEAKS,
+        **_TRAINIUM_PEAKS,
         "device.dma_bandwidth": -0.1296,
         **{
             f'instances."{name}".memory_bandwidth': -0.0687
@@ -31,7 +31,7 @@ DISAGREEMENTS = {
         },
     },
     "inf2": {
-        **_TWO_DIGIT_PEAKS,
+        **_TRAINIUM_PEAKS,
         "device.dma_bandwidth": -0.1296,
         **{
             f'instances."inf2.{size}".memory_bandwidth': -0.0687
