@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 
-from serving import TINY_MODEL_ID, Running
+from outcrop.inference.base import EngineConfig
+from outcrop.service.hosting import paged_engines
+from serving import TINY_MODEL_ID, Running, running_service
 from signing import api_key, exchange, message, signed_headers
 
 ASK: dict[str, Any] = {
@@ -219,6 +222,13 @@ def test_a_bad_request_names_the_member(service: Running) -> None:
         "type": "invalid_request_error",
         "message": "nonsense: Extra inputs are not permitted",
     }
+
+
+@pytest.mark.parametrize(("make", "told"), [(bedrock, "Input is too long"), (plain, "prompt is too long")])
+def test_a_prompt_beyond_the_window_is_told_in_the_surfaces_words(tmp_path: Path, make: Any, told: str) -> None:
+    engines: Any = paged_engines(EngineConfig(kv_cache_bytes=2**20))
+    with running_service(tmp_path / "data", engines) as service, pytest.raises(anthropic.BadRequestError, match=told):
+        make(service).messages.create(**{**ASK, "messages": [{"role": "user", "content": "long " * 1000}]})
 
 
 def test_a_path_that_is_not_there_is_a_not_found_error(service: Running) -> None:

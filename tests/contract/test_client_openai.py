@@ -218,6 +218,15 @@ def test_the_client_needs_the_base_url_only(service: Running) -> None:
         client.chat.completions.create(**ASK, n=2)
 
 
+def test_errors_carry_the_codes_that_clients_look_for(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.chat.completions.create(**{**ASK, "model": "local.unknown-v1:0"})
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as long:
+        client.chat.completions.create(**{**ASK, "messages": [{"role": "user", "content": "long " * 1000}]})
+    assert long.value.code == "context_length_exceeded"
+
+
 def test_one_model_is_retrieved_by_name(service: Running, client: openai.OpenAI) -> None:
     assert client.models.retrieve(TINY_MODEL_ID).id == TINY_MODEL_ID
     arn = f"arn:aws:bedrock:{service.region}::foundation-model/{TINY_MODEL_ID}"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from outcrop.inference.base import Completed
-from outcrop.service.faults import vendor_status
+from outcrop.service.faults import TOO_LONG, vendor_status
 from outcrop.service.operations.conversation import Answer, Running
 from outcrop.service.wire.errors import AwsError
 
@@ -85,7 +85,9 @@ async def sse(running: Running, model_id: str, request_id: str, input_tokens: in
 def error_body(error: AwsError, request_id: str) -> bytes:
     """The API's error document."""
     kind = ERROR_TYPES.get(vendor_status(error), "api_error")
-    return _encode({"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id})
+    # This API's own words: clients that shorten a conversation and ask again look for them.
+    message = "prompt is too long" if error.message == TOO_LONG else error.message
+    return _encode({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
 
 
 def sse_error(error: AwsError, request_id: str) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from outcrop.inference.base import Completed, FinishReason, TokenLogprob
 from outcrop.models.registry import ModelInfo
-from outcrop.service.faults import vendor_status
+from outcrop.service.faults import TOO_LONG, vendor_status
 from outcrop.service.operations.conversation import Answer, Running
 from outcrop.service.wire.errors import AwsError
 
@@ -30,6 +30,9 @@ ERROR_TYPES = {
     429: "requests",
 }
 """HTTP status to ``error.type``; anything else is ``server_error``."""
+
+CODES = {"ResourceNotFoundException": "model_not_found", "ThrottlingException": "rate_limit_exceeded"}
+"""What ``error.code`` says of some errors; it is null for most."""
 
 
 def completion_id(request_id: str) -> str:
@@ -105,7 +108,9 @@ def error_body(error: AwsError) -> bytes:
     """The API's error document."""
     status = vendor_status(error)
     kind = ERROR_TYPES.get(status, "server_error")
-    code = "invalid_api_key" if status == 401 else None
+    code = "invalid_api_key" if status == 401 else CODES.get(error.code)
+    if error.message == TOO_LONG:
+        code = "context_length_exceeded"  # clients that shorten a conversation and ask again look for it
     return _encode({"error": {"message": error.message, "type": kind, "param": None, "code": code}})
 
 
