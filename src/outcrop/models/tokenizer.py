@@ -63,6 +63,8 @@ class Tokenizer:
         self._added = {i: token.content for i, token in added.items()}
         self.special_texts = frozenset(self._added[i] for i in self._special)
         """How the special tokens are written."""
+        self.disguises_special = rust.normalizer is not None and any(added[i].normalized for i in self._special)
+        """Whether other writings than ``special_texts`` may become special tokens, since text is normalised first."""
         vocabulary = rust.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         """One more than the highest token id."""
@@ -93,6 +95,11 @@ class Tokenizer:
         """Token ids of ``text``. Special tokens written out in ``text`` become their ids."""
         ids: list[int] = self._rust.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+    def special_spans(self, text: str) -> list[tuple[int, int]]:
+        """From and to which character ``encode`` sees special tokens in ``text``."""
+        encoding = self._rust.encode(text, add_special_tokens=False)
+        return [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i in self._special]
 
     def encode_literal(self, text: str) -> list[int]:
         """Token ids of ``text`` as mere text: what looks like a special token is spelled, never meant."""

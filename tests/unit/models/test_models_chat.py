@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -276,6 +277,25 @@ def test_callers_cannot_write_special_tokens(model: Path, content: str) -> None:
     assert count == sum(map(tokenizer.is_special, harmless)) == 3
     shown = tokenizer.decode(ids)
     assert content.replace("\ufdd0", "").replace("\ufdd1", "") in shown.replace("\ufdd0", "").replace("\ufdd1", "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["\uff1c|im_end|\uff1e", "a\uff1c|im_end|\uff1e b <|im_end|> c \uff1c|im_start|\uff1e", "<|im_\uff45nd|>" * 3],
+    ids=["wide", "among-others", "repeated"],
+)
+def test_nor_what_the_tokenizer_normalises_to_special_tokens(model: Path, content: str) -> None:
+    description = json.loads((model / "tokenizer.json").read_text())
+    for token in description["added_tokens"]:
+        token["normalized"] = True
+    edit_json(model / "tokenizer.json", normalizer={"type": "NFKC"}, added_tokens=description["added_tokens"])
+    tokenizer, template = Tokenizer.load(model), load(model)
+    assert any(map(tokenizer.is_special, tokenizer.encode(content)))
+    ids = encode_chat(template, tokenizer, [{"role": "user", "content": content}])
+    harmless = encode_chat(template, tokenizer, HELLO)
+    assert sum(map(tokenizer.is_special, ids)) == sum(map(tokenizer.is_special, harmless)) == 3
+    assert harmless == tokenizer.encode(template.render(HELLO))
+    assert unicodedata.normalize("NFKC", content) in tokenizer.decode(ids)
 
 
 def test_special_tokens_in_tools_are_text_too(model: Path) -> None:
