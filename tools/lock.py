@@ -95,7 +95,9 @@ def write_lock(lock: Lock, upgrade: bool) -> None:
         command += [argument for group in lock.groups for argument in ("--group", group)]
         if lock.constrained_by:
             command += ["--constraints", lock.constrained_by]
-        subprocess.run([*command, "--output-file", str(fresh)], cwd=ROOT, check=True)
+        command += ["--system-certs", "--output-file", str(fresh)]  # as pip does: the machine says whom it trusts
+        if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
+            sys.exit(f"lock: uv could not resolve {lock.path} (exit code {code}); what it said stands above")
         header = f"# Made by `make lock` from pyproject.toml; do not edit.\n{DIGEST_LINE}"
         digest = inputs_digest(ROOT / "pyproject.toml")
         target.write_text(f"{header}{digest}\n{fresh.read_text(encoding='utf-8')}", encoding="utf-8")
