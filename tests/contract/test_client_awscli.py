@@ -14,7 +14,7 @@ from typing import Any
 
 from serving import TINY_MODEL_ID, Running
 
-AWS = Path(sys.executable).with_name("aws")
+AWS = [sys.executable, str(Path(sys.executable).with_name("aws"))]  # its first line fails in a path with spaces
 
 
 def aws(service: Running, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def aws(service: Running, *arguments: str, **environment: str) -> subprocess.Com
         "AWS_SECRET_ACCESS_KEY": service.secret_access_key,
         "AWS_MAX_ATTEMPTS": "1",
     }
-    command = [str(AWS), *arguments, "--output", "json"]
+    command = [*AWS, *arguments, "--output", "json"]
     return subprocess.run(
         command, env={**os.environ, **settings, **environment}, capture_output=True, text=True, timeout=60, check=False
     )
