@@ -71,7 +71,3 @@ class Scope:
     def foundation_model_arn(self, model_id: str) -> Arn:
         """A foundation model's ARN, which carries no account (as the Bedrock API reference has it)."""
         return Arn(self.partition, "bedrock", self.region, "", f"foundation-model/{model_id}")
-
-    def global_arn(self, service: str, resource: str) -> Arn:
-        """An ARN of a service without regions (IAM, STS assumed-role)."""
-        return Arn(self.partition, service, "", self.account, resource)

@@ -41,12 +41,11 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt to continue. ``tenant`` is opaque: it only keeps what is cached for one caller from another."""
+    """One prompt to continue."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
-    tenant: str = ""
     adapter: str | None = None
 
 

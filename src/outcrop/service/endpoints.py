@@ -71,10 +71,7 @@ def _aws_endpoint(operation: Operation) -> Endpoint:
         assert match is not None
         return codec.decode_input(operation, match.labels, request.raw_query, request.headers, request.body)
 
-    def refuse(request: RawRequest, match: Match | None) -> Any:
-        raise not_built(operation)
-
-    async def unreachable(context: Context, caller: Caller, given: Any) -> Reply:
+    async def refuse(context: Context, caller: Caller, given: Any) -> Reply:
         raise not_built(operation)
 
     return Endpoint(
@@ -82,8 +79,8 @@ def _aws_endpoint(operation: Operation) -> Endpoint:
         service=operation.service,
         signing_name=operation.signing_name,
         bearer=operation.bearer,
-        decode=decode if operation.built else refuse,
-        act=HANDLERS[operation.service][operation.name] if operation.built else unreachable,
+        decode=decode if operation.built else lambda request, match: None,
+        act=HANDLERS[operation.service][operation.name] if operation.built else refuse,
         encode=lambda output, request_id: Reply(*codec.encode_output(operation, output, request_id)),
         fault=aws_fault,
     )
