@@ -129,6 +129,7 @@ class Core:
     """One physical NeuronCore."""
 
     name: str = text()
+    generation: Figure = figure(Dimension.COUNT)  # the number in the name
     partitions_per_instruction: Figure = figure(Dimension.COUNT)
     free_dimensions: Figure = figure(Dimension.COUNT)  # of one operand's access pattern
     registers_per_engine: Figure = figure(Dimension.COUNT)
@@ -140,6 +141,7 @@ class Core:
     sbuf: Sbuf = part(Sbuf)
     psum: Psum = part(Psum)
     dma: Dma = part(Dma)
+    features: Mapping[str, Figure] = figures(Dimension.COUNT)  # 1 where instructions or options exist, by name
     totals: Totals = optional_part(Totals)
 
 

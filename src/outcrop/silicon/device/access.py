@@ -1,0 +1,179 @@
+"""Run-time addressing: from registers and index tensors to elements, with bounds; and the read of unwritten bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from outcrop.silicon.device import rules
+from outcrop.silicon.device.dtypes import Array, store
+from outcrop.silicon.device.patterns import require_inside
+from outcrop.silicon.device.refusal import is_relaxed, refuse
+from outcrop.silicon.device.tensor import ElementIndex, Tensor
+
+if TYPE_CHECKING:
+    from outcrop.silicon.device.core import Core
+
+
+def resolve(core: Core, tensor: Tensor, *, skip_invalid: bool) -> Tensor:
+    """The static view (or, for gathers and scatters, the view by element) that a dynamic one stands for now.
+
+    With ``skip_invalid``, accesses outside the tensor become invalid elements; else they are refused.
+    """
+    dynamic = tensor.dynamic
+    assert dynamic is not None
+    if dynamic.scalar is not None:
+        value = scalar_value(core, dynamic.scalar)
+        static = Tensor(
+            tensor.storage, tensor.shape, tensor.strides, tensor.offset + value * dynamic.stride, tensor.dtype
+        )
+        if dynamic.limit is not None and not 0 <= value < dynamic.limit:
+            if skip_invalid:
+                return _nothing(static)
+            refuse(
+                rules.OUT_OF_BOUNDS,
+                f"The run-time index {value} of dimension {dynamic.dim} lies outside {tensor.describe()}.",
+                f"It must be 0 to {dynamic.limit - 1}; oob_mode.skip of a DMA leaves such an access out.",
+            )
+        if skip_invalid and not _is_inside(static):
+            return _nothing(static)
+        require_inside(static)
+        return static
+    if dynamic.vector is not None:
+        return _rows(core, tensor, skip_invalid)
+    return _columns(core, tensor, skip_invalid)
+
+
+def scalar_value(core: Core, value: object) -> int:
+    """What a register, a 1x1 tensor or an integer holds now."""
+    if isinstance(value, Tensor):
+        return int(core.read(value).reshape(-1)[0]) if core.values else 0
+    held = getattr(value, "value", value)
+    return int(held)  # type: ignore[call-overload, no-any-return]
+
+
+def _is_inside(tensor: Tensor) -> bool:
+    low = tensor.offset + sum(min(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    high = tensor.offset + sum(max(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    return low >= 0 and high < tensor.storage.size_bytes // tensor.dtype.itemsize
+
+
+def _nothing(tensor: Tensor) -> Tensor:
+    elements = np.zeros(tensor.shape, np.int64)
+    return _indexed(tensor, elements, np.zeros(tensor.shape, np.bool_))
+
+
+def _indexed(tensor: Tensor, elements: Array, valid: Array | None) -> Tensor:
+    return Tensor(
+        tensor.storage, tensor.shape, tensor.strides, tensor.offset, tensor.dtype, None, ElementIndex(elements, valid)
+    )
+
+
+def _rows(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
+    """Vector indirection: each partition's index picks a row of the first dimension."""
+    dynamic = tensor.dynamic
+    assert dynamic is not None
+    picked = core.read(dynamic.vector).reshape(-1).astype(np.int64) if core.values else np.zeros(1, np.int64)
+    picked = picked[: tensor.shape[0]] if picked.size >= tensor.shape[0] else np.resize(picked, tensor.shape[0])
+    inner = np.zeros(tensor.shape[1:], np.int64)
+    for dim, (size, stride) in enumerate(zip(tensor.shape[1:], tensor.strides[1:], strict=True)):
+        steps = np.arange(size, dtype=np.int64) * stride
+        inner = inner + steps.reshape((-1,) + (1,) * (len(tensor.shape) - 2 - dim))
+    rows = picked.reshape((-1,) + (1,) * (len(tensor.shape) - 1))
+    return _bounded(tensor, tensor.offset + rows * dynamic.stride + inner, picked, dynamic.limit, skip_invalid)
+
+
+def _columns(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
+    """Tensor indirection: offset i is at index[i % G, i // G] in each group of G partitions, the same for all of them.
+
+    G is 16 for the vector, scalar and gpsimd engines (the tensor engine's 32 is not told apart yet).
+    """
+    dynamic = tensor.dynamic
+    assert dynamic is not None
+    index = core.read(dynamic.columns).astype(np.int64)
+    group, count = 16, tensor.shape[1]
+    at = np.arange(count)
+    picked = np.empty((tensor.shape[0], count), np.int64)
+    for start in range(0, tensor.shape[0], group):
+        rows = index[start : start + group]
+        picked[start : start + group] = rows[at % rows.shape[0], at // group]
+    base = tensor.offset + np.arange(tensor.shape[0], dtype=np.int64)[:, None] * tensor.strides[0]
+    return _bounded(tensor, base + picked * dynamic.stride, picked, dynamic.limit, skip_invalid)
+
+
+def _bounded(tensor: Tensor, elements: Array, picked: Array, limit: int | None, skip_invalid: bool) -> Tensor:
+    total = tensor.storage.size_bytes // tensor.dtype.itemsize
+    valid: Array = (elements >= 0) & (elements < total)
+    if limit is not None:
+        inside = (picked >= 0) & (picked < limit)
+        valid &= inside.reshape(inside.shape + (1,) * (valid.ndim - inside.ndim))
+    if valid.all():
+        return _indexed(tensor, elements, None)
+    if not skip_invalid:
+        bad = np.unique(picked[~valid.reshape(*picked.shape, -1).all(axis=-1)])
+        refuse(
+            rules.OUT_OF_BOUNDS,
+            f"Run-time indices {bad[:8].tolist()} lie outside {tensor.describe()}.",
+            f"Indices must be 0 to {limit - 1 if limit else 'the last row'}; oob_mode.skip leaves such rows out.",
+        )
+    return _indexed(tensor, np.where(valid, elements, 0), valid)
+
+
+def gather(tensor: Tensor) -> Array:
+    """A copy of the elements that an index picks; 0 where it is not valid."""
+    index = tensor.index
+    assert index is not None
+    taken: Array = _flat(tensor)[index.elements]
+    if index.valid is not None:
+        taken[~index.valid] = 0
+    return taken
+
+
+def scatter(tensor: Tensor, values: Array, mask: Array | None) -> None:
+    """Write to the elements that an index picks; of several for one element, the last in row-major order stays."""
+    index = tensor.index
+    assert index is not None
+    rounded = np.empty(tensor.shape, tensor.dtype.numpy)
+    store(rounded, values, tensor.dtype)
+    valid = index.valid if mask is None else (mask if index.valid is None else index.valid & mask)
+    flat = _flat(tensor)
+    if valid is None:
+        flat[index.elements] = rounded
+    else:
+        flat[index.elements[valid]] = rounded[valid]
+    if flat.base is None:  # a copy: its storage lies in an image with gaps between partitions
+        tensor.storage.typed(tensor.dtype)[...] = flat.reshape(tensor.storage.allocation.partitions, -1)
+
+
+def _flat(tensor: Tensor) -> Array:
+    typed = tensor.storage.typed(tensor.dtype)
+    flat: Array = typed.reshape(-1)
+    return flat
+
+
+def require_written(tensor: Tensor) -> None:
+    """Refuse a read of bytes that nothing wrote, or that a write through an overlapping tensor took away."""
+    missing = tensor.storage.unwritten(tensor)
+    if missing is None:
+        return
+    count = int(np.count_nonzero(missing))
+    first = tuple(int(each) for each in np.argwhere(missing)[0])
+    other = tensor.storage.clobbered_by
+    allocation = tensor.storage.allocation
+    if other is not None:
+        if is_relaxed(rules.ADDRESS_OVERLAP) and tensor.index is None:
+            tensor.storage.mark_written(tensor)
+        refuse(
+            rules.ADDRESS_OVERLAP,
+            f"{count} of {missing.size} elements of {tensor.describe()}, the first at {list(first)}, are read after "
+            f"{other}, allocated at {other.source}, was written over them.",
+            f"Both are needed at once: give one another address, or rewrite {allocation.name} before reading it.",
+        )
+        return
+    refuse(
+        rules.UNINITIALIZED_READ,
+        f"{count} of {missing.size} elements of {tensor.describe()}, the first at {list(first)}, were never written "
+        f"(allocated at {allocation.source}).",
+        "Write them first (dma_copy, memset, or a compute instruction), or read only what was written.",
+    )

@@ -1,0 +1,288 @@
+"""One NeuronCore while a kernel runs on it: its memories, its settings, and the trace of what it executed.
+
+Instructions (``ops``) are written against five methods: ``checked`` for rules that depend on operands' shapes and types
+only (the verdict is kept per signature), ``read`` and ``write`` for values with every run-time check, ``allocate``, and
+``record``. Reads refuse bytes that nothing wrote; writes round once to the target's data type.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from outcrop.base.errors import UserError, check
+from outcrop.silicon.device import access, accumulation, rules
+from outcrop.silicon.device.dtypes import Array, DType, find, store, to_float32
+from outcrop.silicon.device.record import Allocation, Instruction
+from outcrop.silicon.device.refusal import refuse, relaxing
+from outcrop.silicon.device.regions import Engine, MemoryRegion
+from outcrop.silicon.device.settings import Settings, limits_of
+from outcrop.silicon.device.source import Source, caller
+from outcrop.silicon.device.storage import Storage
+from outcrop.silicon.device.tensor import Tensor, new_tensor
+
+if TYPE_CHECKING:
+    from outcrop.silicon.device.machine import Machine
+
+Verdict = TypeVar("Verdict")
+_NO_PARAMS: Mapping[str, Any] = {}
+_CACHE_LINE = 64  # the images' rows are this much longer than a partition, so that columns do not share a cache set
+
+
+class Core:
+    """State of one physical core. Not shared between threads; HBM storages may be."""
+
+    def __init__(self, machine: Machine, index: int, rank: int = 0) -> None:
+        self.machine = machine
+        self.index = index  # within the logical core: program_id(0)
+        self.rank = rank  # of the logical core among those that collectives join
+        self.settings: Settings = machine.settings
+        self.limits = limits_of(machine.settings.target)
+        self.values = not machine.settings.timing_only
+        self.trace: list[Instruction] = []
+        self.allocations: list[Allocation] = []  # on-chip ones, for placement
+        self.region = -1  # the innermost no_reorder block
+        self.loop = -1  # the innermost run of a dynamic loop's body
+        self.state: dict[str, Any] = {}  # what instruction families keep: accumulators, random states, register counts
+        self.warned: list[tuple[rules.Rule, str, Source]] = []
+        self._verdicts: dict[Any, Any] = {}
+        self._images: dict[MemoryRegion, Array] = {}
+        self._placed: dict[MemoryRegion, list[weakref.ref[Storage]]] = {}
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def allocate(
+        self,
+        shape: Sequence[int],
+        dtype: Any,
+        region: MemoryRegion = MemoryRegion.sbuf,
+        name: str = "",
+        address: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """A new tensor whose bytes nothing has written. ``address`` is ``(partition, byte within the partition)``."""
+        kind = find(dtype)
+        sizes = tuple(int(each) for each in shape)
+        if not sizes or min(sizes) < 1:
+            raise UserError(f"A tensor of shape {sizes} has no elements.", "Every dimension must be at least 1.")
+        on_chip = region is MemoryRegion.sbuf or region is MemoryRegion.psum
+        if on_chip and len(sizes) < 2:
+            sizes = (*sizes, 1)
+        partitions = sizes[0] if on_chip else 1
+        row_bytes = math.prod(sizes[1:] if on_chip else sizes) * kind.itemsize
+        index = self.machine.next_allocation()
+        allocation = Allocation(
+            index, name or f"tensor{index}", region, sizes, kind, partitions, row_bytes, caller(), self.index
+        )
+        if on_chip:
+            self._require_fits(allocation)
+            self.allocations.append(allocation)
+        if address is not None and on_chip:
+            return new_tensor(self._place(allocation, address))
+        buffer = np.empty(allocation.size_bytes, np.uint8) if self.values else None
+        if buffer is not None and self.settings.relaxed:
+            buffer.fill(0xFF)  # NaN in every float type, the largest value in unsigned ones
+        return new_tensor(Storage(allocation, buffer))
+
+    def host_tensor(self, array: Array, dtype: DType, name: str) -> Tensor:
+        """A tensor in shared HBM with the given contents, which are not copied where they lie densely."""
+        dense = np.ascontiguousarray(array)
+        shape = dense.shape or (1,)
+        index = self.machine.next_allocation()
+        row_bytes = math.prod(shape) * dtype.itemsize
+        allocation = Allocation(index, name, MemoryRegion.shared_hbm, shape, dtype, 1, row_bytes, caller(), self.index)
+        buffer = dense.reshape(-1).view(np.uint8) if self.values else None
+        return new_tensor(Storage(allocation, buffer, whole=True))
+
+    def _row_bytes(self, region: MemoryRegion) -> int:
+        return self.limits.sbuf_row_bytes if region is MemoryRegion.sbuf else self.limits.psum_row_bytes
+
+    def _require_fits(self, allocation: Allocation) -> None:
+        if allocation.partitions > self.limits.partitions:
+            refuse(
+                rules.PARTITION_COUNT,
+                f"{allocation} has {allocation.partitions} partitions.",
+                f"{self.settings.target.core.name} has {self.limits.partitions}: tile the first dimension.",
+            )
+        limit = self._row_bytes(allocation.region)
+        if allocation.row_bytes > limit:
+            refuse(
+                rules.ADDRESS_RANGE,
+                f"{allocation} takes {allocation.row_bytes} bytes of each partition.",
+                f"{allocation.region.value.upper()} has {limit} in all: tile the free dimensions.",
+            )
+
+    def _place(self, allocation: Allocation, address: tuple[int, int]) -> Storage:
+        """A storage at an explicit address in the shared image of its memory."""
+        partition, byte = int(address[0]), int(address[1])
+        region = allocation.region
+        limit = self._row_bytes(region)
+        inside = partition >= 0 and partition + allocation.partitions <= self.limits.partitions
+        if not inside or not (byte >= 0 and byte + allocation.row_bytes <= limit):
+            refuse(
+                rules.ADDRESS_RANGE,
+                f"{allocation} at address ({partition}, {byte}) ends at partition "
+                f"{partition + allocation.partitions - 1}, byte {byte + allocation.row_bytes - 1}.",
+                f"{region.value.upper()} has {self.limits.partitions} partitions of {limit} bytes.",
+            )
+        allocation.start_partition, allocation.address, allocation.explicit = partition, byte, True
+        pitch = limit + _CACHE_LINE
+        image = self._images.get(region)
+        if image is None and self.values:
+            image = np.zeros(self.limits.partitions * pitch, np.uint8)
+            self._images[region] = image
+        storage = Storage(allocation, image, base=partition * pitch + byte, pitch=pitch)
+        placed = self._placed.setdefault(region, [])
+        live = [reference for reference in placed if reference() is not None]
+        for reference in live:
+            other = reference()
+            if other is not None and _overlapping(allocation, other.allocation):
+                for one, two in ((storage, other), (other, storage)):
+                    one.overlaps = [] if one.overlaps is None else one.overlaps
+                    one.overlaps.append(weakref.ref(two))
+        live.append(weakref.ref(storage))
+        self._placed[region] = live
+        return storage
+
+    # -- what instructions are written against ------------------------------------------------------------------------
+
+    def has(self, feature: str) -> bool:
+        """Whether the target has a feature, by its name in the chip's file."""
+        return feature in self.limits.features
+
+    def checked(self, rule_check: Callable[..., Verdict], *args: Any) -> Verdict:
+        """``rule_check(core, *args)``, remembered per signature of its tensors and value of its other arguments.
+
+        The check may look at tensors' shapes, strides, types, memories and start, never at values or identities.
+        Arguments that are not tensors must be hashable.
+        """
+        key = (rule_check, *[each.signature if isinstance(each, Tensor) else each for each in args])
+        verdict: Verdict
+        try:
+            verdict = self._verdicts[key]
+        except KeyError:
+            verdict = rule_check(self, *args)
+            self._verdicts[key] = verdict
+        return verdict
+
+    def read(self, tensor: Tensor, *, skip_invalid: bool = False) -> Array:
+        """The elements as they lie in memory: a view where the pattern is static, else a copy. Do not write to it.
+
+        Refuses bytes that nothing wrote and run-time addresses outside the tensor (unless ``skip_invalid``).
+        """
+        if tensor.dynamic is not None:
+            tensor = access.resolve(self, tensor, skip_invalid=skip_invalid)
+        if not tensor.storage.whole:
+            access.require_written(tensor)
+        return tensor.array if tensor.index is None else access.gather(tensor)
+
+    def read_float32(self, tensor: Tensor) -> Array:
+        """The elements up-cast to float32, as arithmetic takes them."""
+        return to_float32(self.read(tensor), tensor.dtype)
+
+    def write(self, tensor: Tensor, values: Array, mask: Array | None = None, *, skip_invalid: bool = False) -> None:
+        """Round ``values`` once to the tensor's type and write them; ``mask`` (bool, same shape) leaves others alone.
+
+        ``values`` broadcast to the tensor's shape, and are bits where their type is already the tensor's.
+        """
+        if tensor.dynamic is not None:
+            tensor = access.resolve(self, tensor, skip_invalid=skip_invalid)
+        if tensor.index is not None:
+            access.scatter(tensor, values, mask)
+        elif mask is None:
+            store(tensor.array, values, tensor.dtype)
+        else:
+            rounded = np.empty(tensor.shape, tensor.dtype.numpy)
+            store(rounded, values, tensor.dtype)
+            np.copyto(tensor.array, rounded, where=mask)
+        tensor.storage.mark_written(tensor, mask)
+        if tensor.storage.accumulation is not None:
+            accumulation.note_plain_write(tensor)
+
+    def mark_written(self, tensor: Tensor) -> None:
+        """Note that an instruction wrote every element of a static view itself, through ``tensor.array``."""
+        tensor.storage.mark_written(tensor)
+
+    def record(
+        self,
+        op: str,
+        engine: Engine,
+        writes: tuple[Tensor, ...],
+        reads: tuple[Tensor, ...],
+        params: Mapping[str, Any] = _NO_PARAMS,
+        name: str | None = None,
+    ) -> Instruction:
+        """Append to the trace; returns the kernel's handle. The last thing an instruction does."""
+        index = len(self.trace)
+        made = Instruction(
+            index,
+            op,
+            engine,
+            tuple([each.access() for each in writes]),
+            tuple([each.access() for each in reads]),
+            params,
+            caller(),
+            self.index,
+            name,
+            self.region,
+            self.loop,
+        )
+        for each in (*writes, *reads):
+            allocation = each.storage.allocation
+            if allocation.first_use < 0:
+                allocation.first_use = index
+            allocation.last_use = index
+        self.trace.append(made)
+        if self.machine.turns is not None:
+            self.machine.turns.step(self)
+        return made
+
+    # -- being the current core ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def active(self) -> Iterator[Core]:
+        """Within the block, kernel calls of this thread go to this core."""
+        before = getattr(_current, "core", None)
+        _current.core = self
+        try:
+            with relaxing(self.settings.relaxed, self.warned):
+                yield self
+        finally:
+            _current.core = before
+
+
+_current = threading.local()
+
+
+def current() -> Core:
+    """The core that this thread's kernel runs on."""
+    core: Core | None = getattr(_current, "core", None)
+    if core is None:
+        raise UserError(
+            "A kernel instruction was called outside of a kernel.",
+            "Call it in a function under @nki.jit, and call that, or run it with nki.simulate(kernel)(...).",
+        )
+    check(isinstance(core, Core), "the current core is a Core")
+    return core
+
+
+def maybe_current() -> Core | None:
+    """The core that this thread's kernel runs on, ``None`` outside of a kernel."""
+    core: Core | None = getattr(_current, "core", None)
+    return core
+
+
+def _overlapping(one: Allocation, two: Allocation) -> bool:
+    assert one.address is not None
+    assert two.address is not None
+    return (
+        one.start_partition < two.start_partition + two.partitions
+        and two.start_partition < one.start_partition + one.partitions
+        and one.address < two.address + two.row_bytes
+        and two.address < one.address + one.row_bytes
+    )

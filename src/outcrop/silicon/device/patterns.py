@@ -1,0 +1,84 @@
+"""Explicit access patterns: ``tensor.ap(...)``, checked against the storage they address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from outcrop.silicon.device import rules
+from outcrop.silicon.device.dtypes import find
+from outcrop.silicon.device.refusal import refuse
+from outcrop.silicon.device.tensor import Dynamic, Tensor
+
+
+def explicit_pattern(
+    tensor: Tensor,
+    pattern: Sequence[Sequence[int]],
+    offset: int | None,
+    scalar_offset: Any,
+    vector_offset: Any,
+    indirect_dim: int,
+    dtype: Any,
+) -> Tensor:
+    """The view that a pattern of ``[stride, count]`` pairs in elements of ``dtype`` describes.
+
+    Bounds are checked here for static patterns, and at execution for dynamic ones. The step of a run-time offset is the
+    stride of ``indirect_dim`` in ``tensor``.
+    """
+    wanted = tensor.dtype if dtype is None else find(dtype)
+    strides = tuple(int(pair[0]) for pair in pattern)
+    shape = tuple(int(pair[1]) for pair in pattern)
+    start = _start(tensor, offset, wanted.itemsize)
+    if scalar_offset is not None and vector_offset is not None:
+        refuse(
+            rules.PARAMETER,
+            f"ap of {tensor.describe()} got both scalar_offset and vector_offset.",
+            "Give one of them.",
+        )
+    if tensor.on_chip:
+        _require_partitions(tensor, strides, shape, wanted.itemsize)
+    dynamic = None
+    if scalar_offset is not None or vector_offset is not None:
+        step = tensor.strides[indirect_dim] * tensor.dtype.itemsize // wanted.itemsize
+        dynamic = Dynamic(step, None, indirect_dim, scalar=scalar_offset, vector=vector_offset)
+        if vector_offset is not None:
+            strides = (step, *strides[1:])  # "the stride specified in the leading dimension is currently ignored"
+    made = Tensor(tensor.storage, shape, strides, start, wanted, dynamic)
+    if dynamic is None:
+        require_inside(made)
+    return made
+
+
+def require_inside(tensor: Tensor) -> None:
+    """Refuse a strided view that leaves its storage."""
+    low = tensor.offset + sum(min(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    high = tensor.offset + sum(max(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    elements = tensor.storage.size_bytes // tensor.dtype.itemsize
+    if low < 0 or high >= elements or min(tensor.shape, default=1) < 1:
+        refuse(
+            rules.OUT_OF_BOUNDS,
+            f"The pattern {tensor.get_pattern()} at offset {tensor.offset} touches elements {low} to {high}, "
+            f"outside {tensor.storage.allocation}.",
+            f"In {tensor.dtype.name}, the storage has elements 0 to {elements - 1}.",
+        )
+
+
+def _start(tensor: Tensor, offset: int | None, itemsize: int) -> int:
+    if offset is None:
+        return tensor.offset * tensor.dtype.itemsize // itemsize
+    return int(offset)
+
+
+def _require_partitions(tensor: Tensor, strides: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> None:
+    row = tensor.storage.allocation.row_bytes // itemsize
+    if shape[0] > 1 and strides[0] != row:
+        refuse(
+            rules.PARTITION_STEP,
+            f"The pattern {[list(p) for p in zip(strides, shape, strict=True)]} on {tensor.describe()} steps "
+            f"{strides[0]} elements in its first dimension.",
+            f"On-chip it must step {row}, the elements of one partition of the storage (shape "
+            f"{list(tensor.storage.allocation.shape)}); its count is the number of partitions.",
+        )
+    if math.prod(shape) == 0:
+        refuse(rules.OPERAND_SHAPE, f"The pattern on {tensor.describe()} has no elements.", "Counts are at least 1.")
