@@ -2,7 +2,7 @@
 
 Strict is the default: a broken rule raises ``KernelRefused``. ``relaxed=True`` turns every rule that may be relaxed
 into a warning; ``relaxed={"name", ...}`` only those named. A rule is declared once, here or beside the code that
-checks it, with the reason and the public source it rests on; ``docs/reference/kernel-rules.md`` is generated from the table.
+checks it, with the reason and the public source it rests on; ``docs/reference/kernel-rules.md`` shows the table.
 """
 
 from __future__ import annotations
