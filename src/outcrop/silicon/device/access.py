@@ -142,7 +142,7 @@ def scatter(tensor: Tensor, values: Array, mask: Array | None) -> None:
         flat[index.elements] = rounded
     else:
         flat[index.elements[valid]] = rounded[valid]
-    if flat.base is None:  # a copy: its storage lies in an image with gaps between partitions
+    if tensor.storage.pitch != tensor.storage.allocation.row_bytes:  # flat is a copy: partitions lie apart in an image
         tensor.storage.typed(tensor.dtype)[...] = flat.reshape(tensor.storage.allocation.partitions, -1)
 
 

@@ -1,0 +1,219 @@
+"""Views of tensors against NumPy: every method shows the elements that the same NumPy operation shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernel_rig import core, empty, get, put
+from outcrop.silicon.device.rules import KernelRefused
+from outcrop.silicon.device.views import DynamicSlice
+
+FIXED = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def numbered(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    return np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+
+
+def rule_of(err: pytest.ExceptionInfo[KernelRefused]) -> str:
+    return err.value.rule.name
+
+
+@st.composite
+def slices(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    key: list[Any] = []
+    for size in shape:
+        if draw(st.booleans()):
+            key.append(draw(st.integers(-size, size - 1)))
+        else:
+            start = draw(st.integers(0, size - 1))
+            stop = draw(st.integers(start + 1, size))
+            key.append(slice(start, stop, draw(st.integers(1, 3))))
+    return tuple(key)
+
+
+@FIXED
+@given(data=st.data(), shape=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
+def test_indexing_hbm_shows_what_numpy_shows(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    values = numbered(shape)
+    with core() as c:
+        tensor = put(c, values, region="shared_hbm")
+        key = data.draw(slices(shape))
+        wanted = values[key]
+        got = get(c, tensor[key])
+    assert got.shape == (wanted.shape or (1,))
+    assert np.array_equal(got.reshape(-1), wanted.reshape(-1))
+
+
+@FIXED
+@given(data=st.data(), free=st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple))
+def test_indexing_on_chip_keeps_the_partition_dimension(data: st.DataObject, free: tuple[int, ...]) -> None:
+    shape = (8, *free)
+    values = numbered(shape)
+    with core() as c:
+        tensor = put(c, values)
+        key = data.draw(slices(shape))
+        view = tensor[key]
+        got = get(c, view)
+    first = key[0]
+    kept = (slice(first % 8, first % 8 + 1), *key[1:]) if isinstance(first, int) else key
+    wanted = values[kept]
+    assert got.shape == (wanted.shape if wanted.ndim > 1 else (*wanted.shape, 1))
+    assert np.array_equal(got.reshape(-1), wanted.reshape(-1))
+
+
+def test_an_access_pattern_reads_as_the_guide_says() -> None:
+    values = numbered((16, 16))
+    with core() as c:
+        tensor = put(c, values)
+        sliced = tensor.slice(1, 8, 16)
+        assert sliced.get_pattern() == [[16, 16], [1, 8]]
+        assert sliced.offset == 8
+        same = tensor.ap(pattern=[[16, 16], [1, 8]], offset=8)
+        assert np.array_equal(get(c, same), values[:, 8:])
+        again = same.ap(pattern=[[16, 16], [2, 4]], offset=0)
+        assert np.array_equal(get(c, again), values[:, :8:2])
+
+
+def test_an_access_pattern_may_overlap_itself() -> None:
+    values = numbered((4, 10))
+    with core() as c:
+        windows = put(c, values).ap(pattern=[[10, 4], [1, 8], [1, 3]])
+        got = get(c, windows)
+    assert np.array_equal(got, np.lib.stride_tricks.sliding_window_view(values, 3, axis=1))
+
+
+@FIXED
+@given(data=st.data())
+def test_reshapes_and_permutations_compose(data: st.DataObject) -> None:
+    values = numbered((4, 2, 6, 4))
+    with core() as c:
+        view, wanted = put(c, values), values
+        for _ in range(data.draw(st.integers(1, 4))):
+            order = data.draw(st.permutations(range(1, wanted.ndim)))
+            view, wanted = view.permute((0, *order)), wanted.transpose((0, *order))
+            dim = data.draw(st.integers(1, wanted.ndim - 1))
+            size = wanted.shape[dim]
+            if size % 2 == 0:
+                view = view.reshape_dim(dim, (2, -1))
+                wanted = wanted.reshape((*wanted.shape[:dim], 2, size // 2, *wanted.shape[dim + 1 :]))
+        assert view.shape == wanted.shape
+        assert np.array_equal(get(c, view), wanted)
+
+
+@FIXED
+@given(
+    keep=st.lists(st.booleans(), min_size=3, max_size=3),
+    order=st.permutations([1, 2, 3]),
+    wanted=st.sampled_from([(24,), (4, 6), (2, 12), (2, 3, 4), (6, 4), (12, 2), (24, 1), (1, 24)]),
+)
+def test_reshape_never_shows_other_elements(keep: list[bool], order: list[int], wanted: tuple[int, ...]) -> None:
+    values = numbered((2, 2, 3, 4))
+    with core() as c:
+        tensor = put(c, values).permute((0, *order))
+        shown = values.transpose((0, *order))
+        try:
+            got = get(c, tensor.reshape((2, *wanted)))
+        except KernelRefused as refused:
+            assert refused.rule.name == "operand-shape"
+            assert tuple(order) != (1, 2, 3)
+            return
+    assert np.array_equal(got, shown.reshape((2, *wanted)))
+
+
+def test_rearrange_splits_reorders_and_merges() -> None:
+    values = numbered((8, 24))
+    with core() as c:
+        view = put(c, values).rearrange(("b", ("h", "w")), ("b", "w", "h"), {"h": 4})
+        assert np.array_equal(get(c, view), values.reshape(8, 4, 6).transpose(0, 2, 1))
+        merged = view.permute((0, 2, 1)).rearrange(("b", "h", "w"), ("b", ("h", "w")))
+        assert np.array_equal(get(c, merged), values)
+
+
+def test_broadcast_expand_squeeze_flatten() -> None:
+    values = numbered((4, 6))
+    with core() as c:
+        tensor = put(c, values)
+        wide = tensor.expand_dim(1).broadcast(1, 3)
+        assert np.array_equal(get(c, wide), np.broadcast_to(values[:, None], (4, 3, 6)))
+        assert np.array_equal(get(c, wide[:, 0:1].squeeze_dim(1)), values)
+        assert np.array_equal(get(c, tensor.reshape((4, 2, 3)).flatten_dims(1, 2)), values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "bfloat16", "int32"])
+def test_view_reads_the_same_bytes(dtype: str) -> None:
+    values = np.random.default_rng(1).integers(-(2**31), 2**31 - 1, (4, 8), dtype=np.int32)
+    with core() as c:
+        view = put(c, values).view(dtype)
+        assert np.array_equal(get(c, view).view(np.uint8), values.view(np.uint8))
+        assert np.array_equal(get(c, view.view("int32")), values)
+
+
+def test_views_share_bytes() -> None:
+    with core() as c:
+        tensor = put(c, np.zeros((4, 8), np.float32))
+        c.write(tensor.reshape((4, 2, 4))[:, 1, ::2], np.ones((4, 2), np.float32))
+        assert get(c, tensor)[0].tolist() == [0, 0, 0, 0, 1, 0, 1, 0]
+
+
+def test_a_dynamic_slice_moves_with_its_index() -> None:
+    values = numbered((6, 8))
+    with core() as c:
+        tensor = put(c, values, region="shared_hbm")
+        at = put(c, np.array([[2]], np.int32))
+        view = tensor[DynamicSlice(at, 3), 4:8]
+        assert view.is_indirect()
+        assert np.array_equal(get(c, view), values[2:5, 4:8])
+        c.write(at, np.array([[3]], np.int32))
+        assert np.array_equal(get(c, view), values[3:6, 4:8])
+        c.write(at, np.array([[4]], np.int32))
+        with pytest.raises(KernelRefused) as err:
+            get(c, view)
+        assert rule_of(err) == "out-of-bounds"
+
+
+def test_a_vector_offset_gathers_rows_of_the_base() -> None:
+    values = numbered((10, 6))
+    rows = np.array([[7], [0], [7], [9]], np.int32)
+    with core() as c:
+        tensor, index = put(c, values, region="shared_hbm"), put(c, rows)
+        picked = tensor.ap(pattern=[[6, 4], [1, 3]], offset=2, vector_offset=index)
+        assert np.array_equal(get(c, picked), values[rows[:, 0], 2:5])
+        assert np.array_equal(get(c, tensor.vector_select(0, index)), values[rows[:, 0]])
+        c.write(index, np.array([[7], [10], [0], [0]], np.int32))
+        with pytest.raises(KernelRefused) as err:
+            get(c, tensor.vector_select(0, index))
+    assert rule_of(err) == "out-of-bounds"
+    assert "10" in str(err.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda t: t[0:9], "out-of-bounds"),
+        (lambda t: t[:, 4:4], "out-of-bounds"),
+        (lambda t: t[:, 6], "out-of-bounds"),
+        (lambda t: t[:, DynamicSlice(4, 3)], "out-of-bounds"),
+        (lambda t: t[0, 0, 0], "out-of-bounds"),
+        (lambda t: t.ap(pattern=[[6, 8], [1, 7]], offset=0), "out-of-bounds"),
+        (lambda t: t.ap(pattern=[[12, 4], [1, 6]]), "partition-step"),
+        (lambda t: t.permute((1, 0)), "partition-step"),
+        (lambda t: t.broadcast(0, 2), "partition-step"),
+        (lambda t: t.reshape((4, 12)), "partition-step"),
+        (lambda t: t.reshape((8, 5)), "operand-shape"),
+        (lambda t: t[:, ::2].view("int8"), "operand-shape"),
+        (lambda t: t.vector_select(0, t), "parameter"),
+    ],
+)
+def test_what_leaves_the_tensor_or_moves_partitions_is_refused(make: Any, rule: str) -> None:
+    with core() as c:
+        tensor = empty(c, (8, 6))
+        with pytest.raises(KernelRefused) as err:
+            make(tensor)
+    assert rule_of(err) == rule
+    assert __file__ in str(err.value), "the message points at the kernel's line"
