@@ -32,12 +32,13 @@ def relaxing(relaxed: frozenset[str], warned: list[tuple[Rule, str, Source]]) ->
         _verdicts.relaxed, _verdicts.warned = before
 
 
-def refuse(rule: Rule, message: str, remedy: str) -> None:
+def refuse(rule: Rule, message: str, remedy: str, source: Source | None = None) -> None:
     """Raise ``KernelRefused`` for a broken rule, or warn and return where the rule is relaxed.
 
-    ``message`` says what was seen and on which tensor; ``remedy`` what would make it legal.
+    ``message`` says what was seen and on which tensor; ``remedy`` what would make it legal. ``source`` is the line to
+    blame where it is not the one being executed.
     """
-    source = caller()
+    source = caller() if source is None else source
     text = f"[{rule.name}] {message}"
     where = f"\n  at {source}" + (f": {source.text}" if source.text else "")
     if rule.relaxable and rule.name in _verdicts.relaxed:
