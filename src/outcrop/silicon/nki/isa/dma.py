@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from outcrop.base.errors import UserError
+from outcrop.silicon.device.core import current
+from outcrop.silicon.device.ops import dma as ops
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.isa.constants import dge_mode, dma_engine, engine, oob_mode
@@ -19,8 +21,26 @@ def dma_copy(
     engine: Any = engine.unknown,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.dma_copy is not built yet.")
+    """Copy ``src`` to ``dst`` by DMA: as many elements, in row-major order, in HBM or SBUF.
+
+    Equal types are copied bit by bit, others through float32. Either operand may have a run-time start (a slice with a
+    register, ``ap`` with ``scalar_offset``); a tensor in HBM may have its rows picked by a ``[P, 1]`` tensor of indices
+    (``vector_select``, ``ap`` with ``vector_offset``): a gather as ``src``, a scatter as ``dst``. Indices outside the
+    tensor are refused, or with ``oob_mode.skip`` their rows are left as they are.
+
+    ``dge_mode`` says who makes the descriptors: ``hwdge`` needs a chip that has it, and with it ``engine`` may be sync
+    or scalar; gathers and scatters need ``swdge``. ``priority`` is 0 to 3 on chips that have it.
+    """
+    return ops.dma_copy(
+        current(),
+        dst,
+        src,
+        priority,
+        _is_skip(oob_mode),
+        _name_of(dge_mode),
+        engine,
+        None if name is None else str(name),
+    )
 
 
 def dma_transpose(
@@ -65,3 +85,12 @@ def sendrecv(
 def core_barrier(data: Tensor, cores: Any, engine: Any = engine.gpsimd, name: Any = None) -> Instruction:
     """Not built yet."""
     raise UserError("nki.isa.core_barrier is not built yet.")
+
+
+def _name_of(member: Any) -> str:
+    """An enumeration's member by its name; anything else as text, for the check to refuse."""
+    return str(getattr(member, "name", member))
+
+
+def _is_skip(mode: Any) -> bool:
+    return _name_of(mode) == "skip"
