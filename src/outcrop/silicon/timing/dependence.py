@@ -1,7 +1,7 @@
 """Which earlier instructions each instruction must wait for: those that touched the same bytes, one of the two writing.
 
 Tensors that the compiler places never conflict with each other: reusing their space is a matter of capacity, not of
-order. Tensors at explicit addresses conflict wherever their bytes do. ``Instruction.after`` adds what the kernel declared.
+order. Tensors at explicit addresses conflict wherever their bytes do. ``Instruction.after`` adds what is declared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Edge(NamedTuple):
 
 
 class _Touch(NamedTuple):
-    index: int
+    at: int  # in the trace
     runs: Runs
     low: int
     high: int
@@ -52,8 +52,8 @@ class _Memory:
         found: set[int] = set()
         for bucket in range(touch.low // _BUCKET_BYTES, (touch.high - 1) // _BUCKET_BYTES + 1):
             for other in table.get((place, bucket), ()):
-                if other.index not in found and _conflict(touch, other):
-                    found.add(other.index)
+                if other.at not in found and _conflict(touch, other):
+                    found.add(other.at)
         return found
 
     def add(self, place: object, touch: _Touch, table: dict[tuple[object, int], list[_Touch]]) -> None:

@@ -14,7 +14,7 @@ _MOST_RUNS = 1 << 20  # beyond this, overlapping spans count as overlapping byte
 
 
 def runs_of(access: Access) -> Runs:
-    """The dense runs of an access within a partition (in HBM, within the tensor), at its memory address if it has one."""
+    """The dense runs of an access within a partition (in HBM, within the tensor), at its address if it has one."""
     first, run, outer = access.runs()
     return first + (access.allocation.address or 0), run, tuple(outer)
 
