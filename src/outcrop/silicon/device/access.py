@@ -10,6 +10,7 @@ from outcrop.silicon.device import rules
 from outcrop.silicon.device.dtypes import Array, store
 from outcrop.silicon.device.patterns import require_inside
 from outcrop.silicon.device.refusal import is_relaxed, refuse
+from outcrop.silicon.device.registers import VirtualRegister
 from outcrop.silicon.device.tensor import ElementIndex, Tensor
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def scalar_value(core: Core, value: object) -> int:
     """What a register, a 1x1 tensor or an integer holds now."""
     if isinstance(value, Tensor):
         return int(core.read(value).reshape(-1)[0]) if core.values else 0
-    held = getattr(value, "value", value)
-    return int(held)  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, VirtualRegister):
+        return value.whole("A run-time address")
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def _is_inside(tensor: Tensor) -> bool:
@@ -85,19 +87,16 @@ def _rows(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
 
 
 def _columns(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
-    """Tensor indirection: offset i is at index[i % G, i // G] in each group of G partitions, the same for all of them.
-
-    G is 16 for the vector, scalar and gpsimd engines (the tensor engine's 32 is not told apart yet).
-    """
+    """Tensor indirection: offset i is at index[i % G, i // G] of each group of G partitions, and all of them use it."""
     dynamic = tensor.dynamic
     assert dynamic is not None
-    index = core.read(dynamic.columns).astype(np.int64)
-    group, count = 16, tensor.shape[1]
+    index = core.read(dynamic.columns).reshape(tensor.shape[0], -1).astype(np.int64)
+    group, count = dynamic.group, tensor.shape[1]
     at = np.arange(count)
     picked = np.empty((tensor.shape[0], count), np.int64)
     for start in range(0, tensor.shape[0], group):
         rows = index[start : start + group]
-        picked[start : start + group] = rows[at % rows.shape[0], at // group]
+        picked[start : start + group] = rows[at % rows.shape[0], at // rows.shape[0]]
     base = tensor.offset + np.arange(tensor.shape[0], dtype=np.int64)[:, None] * tensor.strides[0]
     return _bounded(tensor, base + picked * dynamic.stride, picked, dynamic.limit, skip_invalid)
 
@@ -150,6 +149,16 @@ def _flat(tensor: Tensor) -> Array:
     typed = tensor.storage.typed(tensor.dtype)
     flat: Array = typed.reshape(-1)
     return flat
+
+
+def read_needed(core: Core, tensor: Tensor, needed: Array) -> Array:
+    """The elements of a static view, of which only those where ``needed`` (broadcast to its shape) must be written."""
+    if tensor.dynamic is not None or tensor.index is not None or tensor.storage.whole:
+        return core.read(tensor)
+    missing = tensor.storage.unwritten(tensor)
+    if missing is not None and np.logical_and(missing, needed).any():
+        require_written(tensor)
+    return tensor.array
 
 
 def require_written(tensor: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
-from outcrop.silicon.device import rules
+from outcrop.silicon.device import indirection, rules
 from outcrop.silicon.device.dtypes import DType
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import Engine, MemoryRegion
@@ -27,6 +27,9 @@ def engine_operand(core: Core, op: str, role: str, tensor: Tensor, regions: Coll
             f"{op} got {role}={tensor!r}, a {type(tensor).__name__}.",
             f"{role} must be a tensor: nl.ndarray(shape, dtype, buffer=nl.sbuf).",
         )
+    if tensor.dynamic is not None and tensor.dynamic.columns is not None:
+        feature(core, op, "tensor_indirection", "an operand made with indirect()")
+        indirection.require(core, op, role, tensor)
     if tensor.buffer not in regions:
         names = " or ".join(sorted(each.value.upper() for each in regions))
         hint = " Load it with nisa.dma_copy first." if not tensor.on_chip else ""

@@ -32,6 +32,7 @@ class Dynamic(NamedTuple):
     scalar: Any = None
     vector: Any = None
     columns: Any = None
+    group: int = 16  # partitions that share their ``columns``; 32 on the tensor engine (see ``indirection``)
 
 
 class ElementIndex(NamedTuple):
@@ -138,7 +139,12 @@ class Tensor(Views):
             kind = (
                 None
                 if dynamic is None
-                else (dynamic.scalar is None, dynamic.vector is None, dynamic.columns is None, dynamic.dim)
+                else (
+                    dynamic.scalar is None,
+                    dynamic.vector is None,
+                    dynamic.columns if dynamic.columns is None else (dynamic.columns.signature, dynamic.group),
+                    dynamic.dim,
+                )
             )
             self._signature = (allocation.region, *at, self.shape, self.strides, self.dtype, kind, self.index is None)
         return self._signature

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from outcrop.silicon.device import rules
 from outcrop.silicon.device.dtypes import DType, find
 from outcrop.silicon.device.refusal import refuse
+from outcrop.silicon.device.registers import VirtualRegister
 
 if TYPE_CHECKING:
     from outcrop.silicon.device.storage import Storage
@@ -104,7 +105,7 @@ class Views:
                     dynamic = self._dynamic(dim, item.start, stride, size - (item.size - 1) * item.step, dynamic)
                 shape.append(item.size)
                 strides.append(stride * item.step)
-            elif hasattr(item, "__index__"):
+            elif hasattr(item, "__index__") and not isinstance(item, VirtualRegister):
                 at = operator.index(item)
                 if at < 0:
                     at += size
