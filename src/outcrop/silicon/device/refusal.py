@@ -49,5 +49,18 @@ def refuse(rule: Rule, message: str, remedy: str, source: Source | None = None) 
     raise KernelRefused(rule, text, f"{remedy}{where}")
 
 
+def advise(rule: Rule, message: str, remedy: str) -> None:
+    """Warn of a broken advisory rule, once for each line of the kernel; silent where the rule is relaxed."""
+    source = caller()
+    noted = _verdicts.warned
+    if noted is not None:
+        if any(each[0] is rule and each[2] == source for each in noted):
+            return
+        noted.append((rule, message, source))
+    if rule.name not in _verdicts.relaxed:
+        where = f"\n  at {source}" + (f": {source.text}" if source.text else "")
+        warnings.warn_explicit(f"[{rule.name}] {message} {remedy}{where}", KernelWarning, source.file, source.line)
+
+
 def is_relaxed(rule: Rule) -> bool:
     return rule.name in _verdicts.relaxed

@@ -35,15 +35,16 @@ class Rule:
     summary: str  # one sentence in the indicative: what a legal kernel does
     source: str  # where it is documented, or who found it
     relaxable: bool = True
+    advisory: bool = False  # breaking it only warns: the hardware takes it, but hardly as it was meant
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, summary: str, source: str, *, relaxable: bool = True) -> Rule:
+def rule(name: str, summary: str, source: str, *, relaxable: bool = True, advisory: bool = False) -> Rule:
     """Declare a rule; names are unique."""
     check(name not in RULES, f"rule {name} is declared once")
-    made = Rule(name, summary, source, relaxable)
+    made = Rule(name, summary, source, relaxable, advisory)
     RULES[name] = made
     return made
 
