@@ -54,6 +54,7 @@ class Core:
         self._verdicts: dict[Any, Any] = {}
         self._images: dict[MemoryRegion, Array] = {}
         self._placed: dict[MemoryRegion, list[weakref.ref[Storage]]] = {}
+        self._shared_counts: dict[str, int] = {}  # tensors in shared HBM that this core allocated, by name
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -84,10 +85,21 @@ class Core:
             self.allocations.append(allocation)
         if address is not None and on_chip:
             return new_tensor(self._place(allocation, address))
+        if region is MemoryRegion.shared_hbm and self.machine.cores_per_rank > 1:
+            return new_tensor(self._shared(allocation, name))
+        return new_tensor(self._new_storage(allocation))
+
+    def _new_storage(self, allocation: Allocation) -> Storage:
         buffer = np.empty(allocation.size_bytes, np.uint8) if self.values else None
         if buffer is not None and self.settings.relaxed:
             buffer.fill(0xFF)  # NaN in every float type, the largest value in unsigned ones
-        return new_tensor(Storage(allocation, buffer))
+        return Storage(allocation, buffer)
+
+    def _shared(self, allocation: Allocation, name: str) -> Storage:
+        """One storage for all cores of the rank: theirs of the same name, or the n-th of those without one."""
+        count = self._shared_counts.get(name, 0)
+        self._shared_counts[name] = count + 1
+        return self.machine.shared_hbm(self, (name, count), allocation, lambda: self._new_storage(allocation))
 
     def host_tensor(self, array: Array, dtype: DType, name: str) -> Tensor:
         """A tensor in shared HBM with the given contents, which are not copied where they lie densely."""
@@ -168,6 +180,8 @@ class Core:
         except KeyError:
             verdict = rule_check(self, *args)
             self._verdicts[key] = verdict
+        except TypeError:  # something that cannot be hashed where a tensor belongs: the check will say so
+            verdict = rule_check(self, *args)
         return verdict
 
     def read(self, tensor: Tensor, *, skip_invalid: bool = False) -> Array:
@@ -207,6 +221,8 @@ class Core:
     def mark_written(self, tensor: Tensor) -> None:
         """Note that an instruction wrote every element of a static view itself, through ``tensor.array``."""
         tensor.storage.mark_written(tensor)
+        if tensor.storage.accumulation is not None:
+            accumulation.note_plain_write(tensor)
 
     def record(
         self,
