@@ -11,7 +11,7 @@ from outcrop.silicon.device.dtypes import Array, store
 from outcrop.silicon.device.patterns import require_inside
 from outcrop.silicon.device.refusal import is_relaxed, refuse
 from outcrop.silicon.device.registers import VirtualRegister
-from outcrop.silicon.device.tensor import ElementIndex, Tensor
+from outcrop.silicon.device.tensor import ElementIndex, Rows, Tensor
 
 if TYPE_CHECKING:
     from outcrop.silicon.device.core import Core
@@ -67,23 +67,58 @@ def _nothing(tensor: Tensor) -> Tensor:
 
 
 def _indexed(tensor: Tensor, elements: Array, valid: Array | None) -> Tensor:
-    return Tensor(
-        tensor.storage, tensor.shape, tensor.strides, tensor.offset, tensor.dtype, None, ElementIndex(elements, valid)
-    )
+    return _with_index(tensor, ElementIndex(elements, valid))
+
+
+def _with_index(tensor: Tensor, index: ElementIndex) -> Tensor:
+    return Tensor(tensor.storage, tensor.shape, tensor.strides, tensor.offset, tensor.dtype, None, index)
 
 
 def _rows(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
-    """Vector indirection: each partition's index picks a row of the first dimension."""
+    """Vector indirection: each index picks a row of the first dimension; indices are taken column by column.
+
+    A row is left out as a whole when any of its elements lies outside the storage.
+    """
     dynamic = tensor.dynamic
     assert dynamic is not None
-    picked = core.read(dynamic.vector).reshape(-1).astype(np.int64) if core.values else np.zeros(1, np.int64)
-    picked = picked[: tensor.shape[0]] if picked.size >= tensor.shape[0] else np.resize(picked, tensor.shape[0])
-    inner = np.zeros(tensor.shape[1:], np.int64)
-    for dim, (size, stride) in enumerate(zip(tensor.shape[1:], tensor.strides[1:], strict=True)):
-        steps = np.arange(size, dtype=np.int64) * stride
-        inner = inner + steps.reshape((-1,) + (1,) * (len(tensor.shape) - 2 - dim))
-    rows = picked.reshape((-1,) + (1,) * (len(tensor.shape) - 1))
-    return _bounded(tensor, tensor.offset + rows * dynamic.stride + inner, picked, dynamic.limit, skip_invalid)
+    index = core.read(dynamic.vector).reshape(dynamic.vector.shape[0], -1)
+    picked = index.T.reshape(-1)[: tensor.shape[0]].astype(np.int64)
+    if picked.size < tensor.shape[0]:
+        refuse(
+            rules.OPERAND_SHAPE,
+            f"{index.size} run-time indices were given for the {tensor.shape[0]} rows of {tensor.describe()}.",
+            "Give one for each row: an index tensor of [rows, 1].",
+        )
+        picked = np.resize(picked, tensor.shape[0])
+    table = _table(tensor, dynamic.stride, dynamic.limit)
+    count = table.shape[0]
+    valid: Array = (picked >= 0) & (picked < count)
+    if valid.all():
+        return _with_index(tensor, ElementIndex(None, None, Rows(table, picked, None)))
+    if not skip_invalid:
+        refuse(
+            rules.OUT_OF_BOUNDS,
+            f"Run-time indices {np.unique(picked[~valid])[:8].tolist()} lie outside {tensor.describe()}.",
+            f"Indices must be 0 to {count - 1}; oob_mode.skip leaves such rows out.",
+        )
+    elements = None if count else np.zeros(tensor.shape, np.int64)
+    each = np.broadcast_to(valid.reshape((-1,) + (1,) * (len(tensor.shape) - 1)), tensor.shape)
+    return _with_index(tensor, ElementIndex(elements, each, Rows(table, np.where(valid, picked, 0), valid)))
+
+
+def _table(tensor: Tensor, step: int, limit: int | None) -> Tensor:
+    """All rows that an index of a vector-indirect view may name."""
+    total = tensor.storage.size_bytes // tensor.dtype.itemsize
+    inner = tuple(zip(tensor.strides[1:], tensor.shape[1:], strict=True))
+    low = tensor.offset + sum(min(0, stride * (size - 1)) for stride, size in inner)
+    high = tensor.offset + sum(max(0, stride * (size - 1)) for stride, size in inner)
+    count = 0
+    if low >= 0 and high < total:
+        count = (total - 1 - high) // step + 1 if step > 0 else 1
+    if limit is not None:
+        count = min(count, limit)
+    shape = (count, *tensor.shape[1:])
+    return Tensor(tensor.storage, shape, (step, *tensor.strides[1:]), tensor.offset, tensor.dtype)
 
 
 def _columns(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
@@ -123,7 +158,13 @@ def gather(tensor: Tensor) -> Array:
     """A copy of the elements that an index picks; 0 where it is not valid."""
     index = tensor.index
     assert index is not None
-    taken: Array = _flat(tensor)[index.elements]
+    taken: Array
+    if index.rows is None:
+        taken = _flat(tensor)[index.elements]
+    elif index.rows.table.shape[0]:
+        taken = index.rows.table.array[index.rows.picked]
+    else:
+        return np.zeros(tensor.shape, tensor.dtype.numpy)
     if index.valid is not None:
         taken[~index.valid] = 0
     return taken
@@ -135,6 +176,13 @@ def scatter(tensor: Tensor, values: Array, mask: Array | None) -> None:
     assert index is not None
     rounded = np.empty(tensor.shape, tensor.dtype.numpy)
     store(rounded, values, tensor.dtype)
+    rows = index.rows
+    if rows is not None and mask is None:
+        if rows.valid is None:
+            rows.table.array[rows.picked] = rounded
+        elif rows.table.shape[0]:
+            rows.table.array[rows.picked[rows.valid]] = rounded[rows.valid]
+        return
     valid = index.valid if mask is None else (mask if index.valid is None else index.valid & mask)
     flat = _flat(tensor)
     if valid is None:

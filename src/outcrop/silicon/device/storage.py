@@ -145,6 +145,11 @@ class Storage:
     def _mark_elements(self, tensor: Tensor, mask: Array | None) -> None:
         index = tensor.index
         assert index is not None
+        rows = index.rows
+        if rows is not None and mask is None:
+            if rows.table.shape[0]:
+                self.shadow_of(rows.table)[rows.picked if rows.valid is None else rows.picked[rows.valid]] = True
+            return
         valid = index.valid if mask is None else (mask if index.valid is None else index.valid & mask)
         elements = index.elements if valid is None else index.elements[valid]
         item = tensor.dtype.itemsize
@@ -174,6 +179,10 @@ class Storage:
     def _unwritten_elements(self, tensor: Tensor) -> Array | None:
         index = tensor.index
         assert index is not None
+        if index.rows is not None and index.rows.table.shape[0]:
+            written = self.shadow_of(index.rows.table)[index.rows.picked]
+            if written.all():
+                return None
         if self.shadow is None:
             self.shadow = np.full(self.size_bytes // self.granule, self.whole, np.bool_)
         if tensor.dtype.itemsize % self.granule:
@@ -216,6 +225,10 @@ class Storage:
                 other.readable.clear()
                 other.marked.clear()
                 other.clobbered_by = mine
+                if other.accumulation is not None:
+                    other.accumulation.clobbered(shadow)
+                if not shadow.any():
+                    other.shadow = None  # nothing is left to take away, so that the next write need not look
 
 
 def _cover(covered: Array, tensor: Tensor) -> None:

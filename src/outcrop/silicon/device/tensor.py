@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from outcrop.silicon.device.dtypes import Array, DType
 from outcrop.silicon.device.record import Access
 from outcrop.silicon.device.regions import MemoryRegion
@@ -35,14 +37,41 @@ class Dynamic(NamedTuple):
     group: int = 16  # partitions that share their ``columns``; 32 on the tensor engine (see ``indirection``)
 
 
-class ElementIndex(NamedTuple):
-    """Elements chosen one by one: ``elements`` are positions in the flattened storage, of the tensor's shape.
+class Rows(NamedTuple):
+    """Rows of an HBM tensor chosen by number: ``picked`` indexes the first dimension of ``table``, a static view.
 
-    Where ``valid`` is false nothing is read (the value is 0) and nothing is written.
+    Where ``valid`` is false, ``picked`` has 0 and means nothing.
     """
 
-    elements: Array
-    valid: Array | None = None
+    table: Tensor
+    picked: Array
+    valid: Array | None
+
+
+class ElementIndex:
+    """Elements chosen one by one: ``elements`` are positions in the flattened storage, of the tensor's shape.
+
+    Where ``valid`` is false nothing is read (the value is 0) and nothing is written. Whole rows are told by ``rows``;
+    then ``elements`` are worked out only when something asks for them.
+    """
+
+    __slots__ = ("_elements", "rows", "valid")
+
+    def __init__(self, elements: Array | None, valid: Array | None = None, rows: Rows | None = None) -> None:
+        self._elements = elements
+        self.valid = valid
+        self.rows = rows
+
+    @property
+    def elements(self) -> Array:
+        if self._elements is None:
+            assert self.rows is not None
+            table, picked = self.rows.table, self.rows.picked
+            made: Array = picked * table.strides[0] + table.offset
+            for size, stride in zip(table.shape[1:], table.strides[1:], strict=True):
+                made = made[..., None] + np.arange(size, dtype=np.int64) * stride
+            self._elements = made
+        return self._elements
 
 
 class Tensor(Views):
