@@ -10,14 +10,14 @@ from outcrop.silicon.timing.laws import DmaLaw
 
 
 class Descriptors(NamedTuple):
-    """What a transfer is cut into: ``count`` descriptors of ``size_bytes`` each."""
+    """What a transfer is cut into: ``pieces`` descriptors of ``size_bytes`` each."""
 
-    count: int
+    pieces: int
     size_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return self.count * self.size_bytes
+        return self.pieces * self.size_bytes
 
 
 def descriptors_of(law: DmaLaw, instruction: Instruction) -> Descriptors:
@@ -65,11 +65,11 @@ class DmaEngines:
         law = self.law
         fixed = law.software_per_descriptor_ns if software else law.per_descriptor_ns
         each_ns = fixed + descriptors.size_bytes / law.bytes_per_ns
-        whole, rest = divmod(descriptors.count, self.engines)
+        whole, rest = divmod(descriptors.pieces, self.engines)
         order = self.free
         heapq.heapify(order)
         end = start_ns
-        for position in range(min(descriptors.count, self.engines)):
+        for position in range(min(descriptors.pieces, self.engines)):
             free = heapq.heappop(order)
             mine = whole + (1 if position < rest else 0)
             done = max(free, start_ns) + mine * each_ns

@@ -39,7 +39,7 @@ class Law:
     """The cost of one kind of instruction. ``memory`` is ``psum`` where an operand lies there, else ``sbuf``.
 
     ``dtypes`` is bytes per element read and written, as ``4-2``; ``variant`` is what else changes the cost (``cost``).
-    ``samples`` and ``error`` (median, relative) come from calibration; without samples it is from documents or others' fits.
+    ``samples`` and ``error`` (median, relative) come from calibration; without samples it is from documents or fits.
     """
 
     op: str

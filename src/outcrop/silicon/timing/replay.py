@@ -1,8 +1,8 @@
 """The event simulation: in-order queues, semaphores, DMA engines and on-chip space, one core's trace at a time.
 
 Two orders. ``program``: every queue takes its instructions as the kernel wrote them. ``listed``: every queue takes, of
-the instructions whose inputs are there, the one on the longest path to the end. In both, the space of automatic tensors is
-handed out in program order and given back after the last use, which is what buffering from lifetimes comes to.
+the instructions whose inputs are there, the one on the longest path to the end. In both, the space of automatic tensors
+is handed out in program order and given back after the last use, which is what buffering from lifetimes comes to.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from outcrop.silicon.timing.tensor_engine import Passes, Throttle, passes_of
 from outcrop.silicon.timing.timeline import QUEUES, Span, Timeline
 
 _TENSOR = QUEUES.index("tensor")
+_Known = dict[int, tuple[float, tuple[int, int] | None]]  # by instruction: when its inputs are there, whose was last
 
 
 def queue_of(instruction: Instruction) -> int:
@@ -79,7 +80,7 @@ class _Run:
         posted = 0.0 if self.trace[producer].op in cost.DMA_OPS else semaphore.post_ns[QUEUES[self.queue[producer]]]
         return self.finish[producer] + posted + semaphore.wait_ns[name]
 
-    # -- running one ---------------------------------------------------------------------------------------------------
+    # -- running one --------------------------------------------------------------------------------------------------
 
     def execute(self, index: int, inputs_ns: float, by: tuple[int, int] | None) -> None:
         instruction, queue = self.trace[index], self.queue[index]
@@ -115,14 +116,14 @@ class _Run:
         served = self.dma.serve(start + dispatch, descriptors_of(law, instruction), software=software, hbm=hbm)
         return start, busy, served + law.completion_ns
 
-    # -- the loop -------------------------------------------------------------------------------------------------------
+    # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Until every instruction has run: of the queues' next instructions, the one that can start first."""
         waiting: list[list[tuple[float, int]]] = [[] for _ in QUEUES]  # inputs known, by when they are there
         ready: list[list[tuple[float, int]]] = [[] for _ in QUEUES]  # inputs there, by priority
         priority = self._priorities()
-        known: dict[int, tuple[float, tuple[int, int] | None]] = {}
+        known: _Known = {}
 
         def admit(index: int) -> None:
             self.remaining[index] -= 1
@@ -132,17 +133,15 @@ class _Run:
 
         in_order = self.order != "listed"
         following = self._program_queues()
-        for index in range(len(self.trace)):
-            if len(self.edges[index]) == 0:
-                pass
         for index in self.space.grant():
             admit(index)
         for _ in range(len(self.trace)):
             best: tuple[float, int, int] | None = None
             for queue in range(len(QUEUES)):
-                chosen = (
-                    self._head(queue, following, known) if in_order else self._best(queue, waiting, ready, priority)
-                )
+                if in_order:
+                    chosen = self._head(queue, following, known)
+                else:
+                    chosen = self._best(queue, waiting, ready, priority)
                 if chosen is None:
                     continue
                 at = max(known[chosen][0], self.free_at[queue])
@@ -169,9 +168,7 @@ class _Run:
             queues[self.queue[index]].append(index)
         return queues
 
-    def _head(
-        self, queue: int, following: list[list[int]], known: dict[int, tuple[float, tuple[int, int] | None]]
-    ) -> int | None:
+    def _head(self, queue: int, following: list[list[int]], known: _Known) -> int | None:
         return following[queue][-1] if following[queue] and following[queue][-1] in known else None
 
     def _best(

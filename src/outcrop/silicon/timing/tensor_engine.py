@@ -1,4 +1,4 @@
-"""The tensor engine: passes over the moving columns, weight loads behind them, and the activity limit on a fixed grid."""
+"""The tensor engine: passes over moving columns, weight loads behind them, and the activity limit on its grid."""
 
 from __future__ import annotations
 
