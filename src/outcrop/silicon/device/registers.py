@@ -209,7 +209,7 @@ def immediate(value: int) -> int:
     return number
 
 
-# -- `while reg:` -------------------------------------------------------------------------------------------------------
+# -- `while reg:` -----------------------------------------------------------------------------------------------------
 
 _tests: dict[str, frozenset[tuple[int, int]] | None] = {}
 
@@ -241,7 +241,8 @@ def _while_tests(file: str) -> frozenset[tuple[int, int]] | None:
         return None
     plain = ast.Name | ast.Attribute | ast.Subscript
     return frozenset(
-        (node.test.lineno, node.test.col_offset)
+        (at.lineno, at.col_offset)  # Python 3.11 gives the test the statement's position, later ones its own
         for node in ast.walk(tree)
         if isinstance(node, ast.While) and isinstance(node.test, plain)
+        for at in (node, node.test)
     )
