@@ -108,6 +108,11 @@ _BY_NUMPY: dict[np.dtype[Any], DType] = {np.dtype(np.bool_): bool_, np.dtype(np.
     each.numpy: each for each in reversed(ALL) if each.lanes == 1 and each not in (bool_, tfloat32)
 }
 
+_FLOAT8_VALUES: dict[np.dtype[Any], Array] = {
+    each.numpy: np.arange(256, dtype=np.uint8).view(each.numpy).astype(np.float32)
+    for each in (float8_e4m3, float8_e4m3fn, float8_e5m2, float8_e8m0fnu)
+}
+
 
 def find(dtype: Any) -> DType:
     """The data type that a name, a NumPy dtype or scalar type, or a PyTorch dtype stands for; else ``UserError``."""
@@ -132,7 +137,13 @@ def find(dtype: Any) -> DType:
 
 def to_float32(values: Array, dtype: DType) -> Array:
     """The up-cast at the start of arithmetic; float32 comes back as it is, not copied."""
-    return values if values.dtype == np.float32 else values.astype(np.float32)
+    if values.dtype == np.float32:
+        return values
+    table = _FLOAT8_VALUES.get(values.dtype)
+    if table is not None:  # several times as fast as ml_dtypes' conversion
+        up: Array = table.take(values.view(np.uint8))
+        return up
+    return values.astype(np.float32)
 
 
 def store(target: Array, values: Array, dtype: DType) -> None:

@@ -1,0 +1,150 @@
+"""Transposes between partitions and the free dimension, on the tensor and the vector engine.
+
+The vector engine moves the bits of one block of 32x32. The tensor engine multiplies with an identity matrix; where the
+chip can, it moves bits instead, and then 8-bit data comes out as 16-bit elements whose upper byte is zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from outcrop.silicon.device import accumulation, checks, dtypes, rules
+from outcrop.silicon.device.dtypes import Array
+from outcrop.silicon.device.ops.tensor_engine import check_psum
+from outcrop.silicon.device.record import Instruction
+from outcrop.silicon.device.refusal import refuse
+from outcrop.silicon.device.regions import Engine, MemoryRegion
+from outcrop.silicon.device.tensor import Tensor
+
+if TYPE_CHECKING:
+    from outcrop.silicon.device.core import Core
+
+TRANSPOSE_SIZE = rules.rule(
+    "transpose-size", "A transpose is at most 32x32 on the vector engine, 128x128 on the tensor engine.", rules.NKI_ISA
+)
+
+_ENGINES = (Engine.tensor, Engine.vector)
+_VECTOR_BLOCK = 32
+
+
+def nc_transpose(
+    core: Core, dst: Tensor, data: Tensor, engine: Engine = Engine.unknown, name: str | None = None
+) -> Instruction:
+    """``dst[f, p] = data[p, f]``, with all free dimensions of ``data`` flattened to one."""
+    engine = core.checked(_check, dst, data, engine)
+    if core.values:
+        moved = core.read(data).reshape(data.shape[0], -1).T
+        if engine is Engine.vector:
+            core.write(dst, moved.reshape(dst.shape))
+        elif core.has("exact_pe_transpose"):
+            put_exact(core, dst, moved)
+        else:
+            _multiply(core, dst, moved, data)
+    return core.record("nc_transpose", engine, (dst,), (data,), {}, name)
+
+
+def _multiply(core: Core, dst: Tensor, moved: Array, data: Tensor) -> None:
+    """With an identity matrix, as the older tensor engine does: an infinity or NaN makes NaN of its whole row."""
+    with np.errstate(all="ignore"):
+        product = np.matmul(dtypes.to_float32(moved, data.dtype), np.eye(moved.shape[1], dtype=np.float32))
+        accumulation.overwrite(core, dst, product.reshape(dst.shape))
+
+
+def put_exact(core: Core, dst: Tensor, moved: Array) -> None:
+    """Write ``moved`` bit by bit to PSUM; 8-bit elements become 16-bit ones."""
+    if moved.dtype.itemsize == 1:
+        wide = moved.view(np.uint8).astype(np.uint16)
+        target = _as_pairs(dst) if dst.dtype.itemsize == 1 else dst
+        accumulation.overwrite(core, target, wide.reshape(dst.shape).view(target.dtype.numpy))
+        return
+    accumulation.overwrite(core, dst, np.ascontiguousarray(moved).reshape(dst.shape).view(dst.dtype.numpy))
+
+
+def _as_pairs(dst: Tensor) -> Tensor:
+    """The 16-bit elements of which an 8-bit view with a step of 2 names the lower bytes."""
+    strides = tuple(stride // 2 for stride in dst.strides)
+    return Tensor(dst.storage, dst.shape, strides, dst.offset // 2, dtypes.uint16)
+
+
+# -- static rules -----------------------------------------------------------------------------------------------------
+
+
+def _check(core: Core, dst: Tensor, data: Tensor, engine: Engine) -> Engine:
+    op = "nc_transpose"
+    checks.engine_operand(core, op, "data", data)
+    checks.engine_operand(core, op, "dst", dst)
+    if engine is Engine.unknown:
+        to_psum = dst.buffer is MemoryRegion.psum and data.buffer is MemoryRegion.sbuf
+        engine = Engine.tensor if to_psum else Engine.vector
+    checks.engine_in(core, op, engine, _ENGINES)
+    if dst.shape[0] != data.free_size or dst.free_size != data.shape[0]:
+        refuse(
+            rules.OPERAND_SHAPE,
+            f"{op} got data {data.describe()} and dst {dst.describe()}.",
+            f"The transpose is [{data.free_size}, {data.shape[0]}].",
+        )
+    if engine is Engine.vector:
+        _check_vector(op, dst, data)
+        return engine
+    checks.engine_operand(core, op, "data", data, checks.SBUF_ONLY)
+    checks.engine_operand(core, op, "dst", dst, checks.PSUM_ONLY)
+    _check_size(op, data, core.limits.stationary_free, engine)
+    if core.has("exact_pe_transpose"):
+        require_transposable(core, op, dst, data)
+    else:
+        _check_products(core, op, dst, data)
+    check_psum(core, op, dst)
+    return engine
+
+
+def _check_size(op: str, data: Tensor, most: int, engine: Engine) -> None:
+    if data.shape[0] > most or data.free_size > most:
+        refuse(
+            TRANSPOSE_SIZE,
+            f"{op} on the {engine.name} engine got data {data.describe()}.",
+            f"That engine transposes at most [{most}, {most}]: tile it"
+            + ("." if engine is Engine.tensor else ", or transpose from SBUF to PSUM on the tensor engine."),
+        )
+
+
+def _check_vector(op: str, dst: Tensor, data: Tensor) -> None:
+    _check_size(op, data, _VECTOR_BLOCK, Engine.vector)
+    if dst.dtype is not data.dtype:
+        refuse(
+            rules.OPERAND_DTYPE,
+            f"{op} got data {data.describe()} and dst {dst.describe()}.",
+            "A transpose converts nothing: give dst the type of data.",
+        )
+
+
+def _check_products(core: Core, op: str, dst: Tensor, data: Tensor) -> None:
+    """Where a transpose is a matmul: floats only, and the result as the data's type or as float32."""
+    floats = (
+        dtypes.float32, dtypes.tfloat32, dtypes.bfloat16, dtypes.float16, dtypes.float8_e4m3, dtypes.float8_e5m2,
+    )  # fmt: skip
+    checks.dtype_in(core, f"{op} on the tensor engine", "data", data, floats)
+    checks.dtype_in(core, f"{op} on the tensor engine", "dst", dst, (data.dtype, dtypes.float32))
+
+
+def require_transposable(core: Core, op: str, dst: Tensor, data: Tensor) -> None:
+    """The types of a transpose that moves bits on the tensor engine."""
+    if data.dtype.itemsize > 1:
+        if dst.dtype is not data.dtype:
+            refuse(
+                rules.OPERAND_DTYPE,
+                f"{op} transposes {data.describe()} to dst {dst.describe()}.",
+                f"A transpose on the tensor engine converts nothing: give dst the type {data.dtype.name}.",
+            )
+        return
+    if dst.dtype in (dtypes.uint16, dtypes.int16):
+        return
+    even = all(stride % 2 == 0 for size, stride in zip(dst.shape, dst.strides, strict=True) if size > 1)
+    if dst.dtype is not data.dtype or not even or dst.offset % 2 or dst.row_elements % 2:
+        refuse(
+            rules.OPERAND_DTYPE,
+            f"{op} transposes {data.describe()} to dst {dst.describe()} with pattern {dst.get_pattern()}.",
+            "8-bit data comes out as 16-bit elements with a zero upper byte: give dst the type of data and a step of 2 "
+            "in its free dimension (allocate [.., n, 2] and pass [.., :, 0]), or a 16-bit integer type.",
+        )
