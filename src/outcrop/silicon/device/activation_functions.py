@@ -22,7 +22,7 @@ import numpy as np
 
 from outcrop.silicon.device.dtypes import Array
 
-Function = Callable[[Array], Array]
+Function = Callable[..., Array]
 _BLOCK = 8192
 
 
@@ -41,10 +41,14 @@ class Activation:
     def limited(self) -> bool:
         return self.high != math.inf
 
-    def __call__(self, values: Array) -> Array:
-        """The function of a float32 array, which is not changed but may itself be the result. NaN stays NaN."""
+    def __call__(self, values: Array, out: Array | None = None) -> Array:
+        """The function of a float32 array, which is not changed but may itself be the result. NaN stays NaN.
+
+        The result may be ``out``, or an array of its own.
+        """
+        function = self.function
         if not self.wide:
-            return self.function(values)
+            return function(values) if out is None or function.__class__ is not np.ufunc else function(values, out)
         if values.size <= _BLOCK:
             return self.function(values.astype(np.float64)).astype(np.float32)
         # Block by block, so that the float64 temporaries stay in the processor's cache: five times as fast.
@@ -150,12 +154,16 @@ def _swish_dx(x: Array, slope: float) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    return np.maximum(x, -20.0) * _normal_cdf(x)
+    below = _normal_cdf(x)
+    below *= np.maximum(x, -20.0, out=x)
+    return below
 
 
 def _gelu_dx(x: Array) -> Array:
-    near = np.clip(x, -40.0, 40.0)
-    return _normal_cdf(x) + near * np.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
+    below = _normal_cdf(x)
+    np.clip(x, -40.0, 40.0, out=x)
+    below += x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return below
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -167,7 +175,8 @@ def _gelu_tanh(x: Array) -> Array:
     u *= x
     np.exp(u, out=u)
     u += 1
-    return np.divide(x, u, out=x)
+    np.divide(x, u, out=x)
+    return x
 
 
 def _softplus(values: Array) -> Array:

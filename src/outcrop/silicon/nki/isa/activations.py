@@ -1,13 +1,21 @@
-"""Activation functions, normalisation statistics and selections."""
+"""Activation functions, normalisation statistics and selections.
+
+Data operands lie in SBUF or PSUM with up to 128 partitions, and have as many elements in each partition as ``dst``.
+Operands "of one element in each partition" have shape ``[P, 1]``. Operators may be given as ``nl.exp``, ``np.exp`` or
+``"exp"``. Broken rules raise ``KernelRefused``. After the vendor's nki.isa reference (NKI 0.6.0).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from outcrop.base.errors import UserError
+from outcrop.silicon.device.core import current
+from outcrop.silicon.device.ops import activation as activations
+from outcrop.silicon.device.ops import selection, statistics
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.isa.constants import reduce_cmd
+from outcrop.silicon.nki.operators import operator_name
 
 
 def activation(
@@ -21,8 +29,29 @@ def activation(
     reduce_cmd: Any = reduce_cmd.idle,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.activation is not built yet.")
+    """``dst = op(data * scale + bias)`` on the scalar engine, in float32.
+
+    ``op`` is one of the 26 activation functions; inputs outside its valid range are computed all the same and warned
+    of (rule activation-range), and ``sin`` extrapolates there as the hardware does. ``scale`` is a number or a float32
+    tensor of one element in each partition. So is ``bias``, of any type but tfloat32; NeuronCore-v2 takes no number
+    there, and no bias with reciprocal.
+
+    ``reduce_cmd`` drives the engine's accumulator registers, one for each partition: ``reset`` sets them to 0,
+    ``reduce`` adds the sum of the results to them, ``reset_reduce`` does both, ``idle`` leaves them. ``reduce_op`` must
+    be add where it is used. ``reduce_res``, of one element in each partition, gets what the registers hold afterwards.
+    """
+    return activations.activation(
+        current(),
+        dst,
+        operator_name(op),
+        data,
+        bias,
+        scale,
+        operator_name(reduce_op),
+        reduce_res,
+        reduce_cmd.name,
+        name,
+    )
 
 
 def activation_reduce(
@@ -35,8 +64,20 @@ def activation_reduce(
     scale: Any = 1.0,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.activation_reduce is not built yet.")
+    """``activation`` with ``reduce_cmd.reset_reduce``: ``reduce_res`` gets the sum of the results in each partition."""
+    return activations.activation(
+        current(),
+        dst,
+        operator_name(op),
+        data,
+        bias,
+        scale,
+        operator_name(reduce_op),
+        reduce_res,
+        "reset_reduce",
+        name,
+        op="activation_reduce",
+    )
 
 
 def activate2(
@@ -55,8 +96,30 @@ def activate2(
     reduce_cmd: Any = reduce_cmd.idle,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.activate2 is not built yet.")
+    """``dst = op((data op0 imm0) op1 imm1)`` on the scalar engine of NeuronCore-v4 and later, in float32.
+
+    ``(op0, op1)`` is (multiply, add), (multiply, subtract), or one of multiply, add, subtract and bypass with bypass;
+    ``reverse0`` and ``reverse1`` swap a step's operands. ``imm0``, ``imm1`` and ``relu_param``, the slope of prelu, are
+    numbers or tensors of one element in each partition. ``reduce_op`` may be add, maximum, minimum, abs_max or abs_min;
+    else reductions are those of ``activation``, and share its registers.
+    """
+    return activations.activate2(
+        current(),
+        dst,
+        operator_name(op),
+        data,
+        imm0,
+        imm1,
+        operator_name(op0),
+        operator_name(op1),
+        relu_param,
+        reverse0,
+        reverse1,
+        operator_name(reduce_op),
+        reduce_res,
+        reduce_cmd.name,
+        name,
+    )
 
 
 def exponential(
@@ -68,18 +131,27 @@ def exponential(
     reduce_init: Any = 0.0,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.exponential is not built yet.")
+    """``dst = exp(src - max_value)`` on the vector engine of NeuronCore-v4 and later, in float32.
+
+    ``max_value`` is a number or a float32 tensor of one element in each partition. The sum of the results goes into the
+    vector engine's accumulator registers: from 0 on with ``reset_reduce``, on top of what they hold with ``reduce``, of
+    ``reduce_init`` with ``load_reduce``; ``idle`` leaves them undefined. ``reduce_res`` gets what they hold.
+    """
+    return activations.exponential(current(), dst, src, max_value, reduce_res, reduce_cmd.name, reduce_init, name)
 
 
 def bn_stats(dst: Tensor, data: Tensor, name: Any = None) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.bn_stats is not built yet.")
+    """Statistics of each partition's elements on the vector engine, in float32: six numbers.
+
+    Count, mean and variance times count of the elements at even places, then of those at odd places. ``data`` has at
+    most 512 elements in each partition (rule bn-stats-size), ``dst`` six.
+    """
+    return statistics.bn_stats(current(), dst, data, name)
 
 
 def bn_aggr(dst: Tensor, data: Tensor, name: Any = None) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.bn_aggr is not built yet.")
+    """Mean and variance of each partition on the vector engine, from any number of bn_stats' triples in ``data``."""
+    return statistics.bn_aggr(current(), dst, data, name)
 
 
 def range_select(
@@ -96,8 +168,29 @@ def range_select(
     on_false_value: Any = ...,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.range_select is not built yet.")
+    """Elements whose index lies within bounds, the smallest float32 elsewhere; on NeuronCore-v3 and later.
+
+    Element i of a partition (counted over all free dimensions) is kept where ``comp_op0(range_start + i, bound0)`` and
+    ``comp_op1(range_start + i, bound1)`` hold; the comparisons are equal, less, less_equal, greater and greater_equal.
+    ``on_true_tile`` is of a float type, the bounds are float32 of one element in each partition, indices are at most
+    2^24. The maximum goes into the vector engine's accumulator registers (``idle`` leaves them undefined), and from
+    there into ``reduce_res``.
+    """
+    return selection.range_select(
+        current(),
+        dst,
+        on_true_tile,
+        operator_name(comp_op0),
+        operator_name(comp_op1),
+        bound0,
+        bound1,
+        reduce_cmd.name,
+        reduce_res,
+        operator_name(reduce_op),
+        int(range_start),
+        selection.FILL if on_false_value is ... else float(on_false_value),
+        name,
+    )
 
 
 def select_reduce(
@@ -111,5 +204,21 @@ def select_reduce(
     reverse_pred: Any = False,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.select_reduce is not built yet.")
+    """``on_true`` where the predicate is not 0, else ``on_false``, on the vector engine; with the maximum on request.
+
+    The predicate has an 8- or 16-bit integer type; ``on_true`` any but tfloat32 and 32-bit integers; not both are in
+    PSUM. ``on_false`` is a number or a tensor of one element in each partition. Accumulator registers are used as in
+    ``range_select``; ``reduce_res`` has a float type.
+    """
+    return selection.select_reduce(
+        current(),
+        dst,
+        predicate,
+        on_true,
+        on_false,
+        reduce_res,
+        reduce_cmd.name,
+        operator_name(reduce_op),
+        reverse_pred,
+        name,
+    )
