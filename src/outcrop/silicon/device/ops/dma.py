@@ -4,7 +4,8 @@ A DMA has none of the compute engines' rules on partitions: it copies elements i
 any pattern. Where the types are equal it moves bits; else each element goes through float32.
 
 Choices where the documentation is silent: ``dge_mode.unknown`` becomes the software mode for gathers and scatters, else
-the hardware mode where the chip has it, else for run-time addresses the software mode, else ``none``. An index is out
+the hardware mode where the chip has it and no type changes, else for run-time addresses the software mode, else
+``none``. An index is out
 of bounds when any element of its row lies outside the storage, and then the whole row is left out. Of a scatter's
 equal indices, the last row stays (the hardware does not promise an order).
 
@@ -108,7 +109,7 @@ def _check_copy(
 ) -> CopyPlan:
     dma_operand("dma_copy", "dst", dst, is_written=True)
     dma_operand("dma_copy", "src", src)
-    for tensor in indices:
+    for tensor in (dst, src):
         index_operand("dma_copy", tensor)
     if dst.size != src.size:
         refuse(
@@ -118,9 +119,9 @@ def _check_copy(
         )
     conversion = convertible("dma_copy", dst, src)
     check_priority(core, "dma_copy", priority)
-    resolved, trigger = descriptor_mode(core, "dma_copy", dge_mode, engine, dst, src)
+    mode, trigger = descriptor_mode(core, "dma_copy", dge_mode, engine, dst, src)
     params = {
-        "dge_mode": resolved,
+        "dge_mode": mode,
         "dge_mode_asked": dge_mode,
         "trigger": trigger,
         "dynamic": addressing(dst, src),
@@ -177,20 +178,37 @@ def dma_operand(op: str, role: str, tensor: Tensor, *, is_written: bool = False)
         )
 
 
-def index_operand(op: str, tensor: Tensor) -> None:
-    """A tensor of run-time indices: integers in SBUF (a scalar one may also be in HBM)."""
-    if tensor.buffer is MemoryRegion.psum or (tensor.size > 1 and not tensor.on_chip):
-        refuse(
-            rules.OPERAND_MEMORY,
-            f"{op} got run-time indices in {tensor.describe()}.",
-            "They must be in SBUF: load them with nisa.dma_copy first.",
-        )
-    if not tensor.dtype.is_integer:
-        refuse(
-            rules.OPERAND_DTYPE,
-            f"{op} got run-time indices in {tensor.describe()}.",
-            "They must be integers, such as nl.uint32 or nl.int32.",
-        )
+def index_operand(op: str, tensor: Tensor, *, columns: bool = False) -> None:
+    """The index of a run-time address: integers, for rows one for each in SBUF; ``columns`` where it may have several.
+
+    Registers hold integers anyway.
+    """
+    for index in index_operands(tensor):
+        is_vector = tensor.dynamic is not None and tensor.dynamic.vector is not None
+        if index.buffer is MemoryRegion.psum or (is_vector and not index.on_chip):
+            refuse(
+                rules.OPERAND_MEMORY,
+                f"{op} got run-time indices in {index.describe()}.",
+                "They must be in SBUF: load them with nisa.dma_copy first.",
+            )
+        if not index.dtype.is_integer:
+            refuse(
+                rules.OPERAND_DTYPE,
+                f"{op} got run-time indices in {index.describe()}.",
+                "They must be integers, such as nl.uint32 or nl.int32.",
+            )
+        if not is_vector and index.size != 1:
+            refuse(
+                rules.OPERAND_SHAPE,
+                f"{op} got a run-time start in {index.describe()}, which has {index.size} elements.",
+                "A scalar offset is a register or a tensor with one element.",
+            )
+        elif is_vector and not columns and (index.free_size != 1 or index.shape[0] < tensor.shape[0]):
+            refuse(
+                rules.OPERAND_SHAPE,
+                f"{op} picks {tensor.shape[0]} rows of {tensor.describe()} by indices in {index.describe()}.",
+                f"The index tensor holds one row number for each: [{tensor.shape[0]}, 1].",
+            )
 
 
 def convertible(op: str, dst: Tensor, src: Tensor) -> int:
@@ -242,8 +260,15 @@ def descriptor_mode(core: Core, op: str, asked: str, engine: Engine, *tensors: T
                 f"{op} was asked to be triggered by the {engine.name} engine.",
                 "The hardware's descriptor generator is triggered by nisa.engine.sync or nisa.engine.scalar.",
             )
+    casts = any(tensor.dtype is not tensors[0].dtype for tensor in tensors)
     if asked == "hwdge":
         checks.feature(core, op, "hardware_dge", "dge_mode.hwdge")
+        if casts:
+            refuse(
+                rules.OPERAND_DTYPE,
+                f"{op} got {' and '.join(tensor.describe() for tensor in tensors)} with dge_mode.hwdge.",
+                "That mode moves elements of one type: use another mode to convert, or view() to keep the bits.",
+            )
     kind = addressing(*tensors)
     if kind == "vector" and asked not in ("unknown", "swdge"):
         refuse(
@@ -261,7 +286,7 @@ def descriptor_mode(core: Core, op: str, asked: str, engine: Engine, *tensors: T
         return asked, engine.name if engine is not Engine.unknown else TRIGGERS[asked]
     if kind == "vector":
         mode = "swdge"
-    elif core.has("hardware_dge"):
+    elif core.has("hardware_dge") and not casts:
         mode = "hwdge"
     else:
         mode = "none" if kind == "static" else "swdge"
@@ -313,14 +338,29 @@ def _copy_static(core: Core, dst: Tensor, src: Tensor, plan: CopyPlan) -> None:
 
 
 def _copy_dynamic(core: Core, dst: Tensor, src: Tensor, plan: CopyPlan, skip_invalid: bool) -> int | None:
-    """Move what run-time addresses pick; the number of rows moved, ``None`` where it does not gather or scatter."""
-    from_where = access.resolve(core, src, skip_invalid=skip_invalid) if src.dynamic is not None else src
-    values = core.read(from_where)
+    """Move what run-time addresses pick; the number of rows moved, ``None`` where nothing picks rows."""
+    source = resolved(core, src, skip_invalid)
+    target = resolved(core, dst, skip_invalid)
+    values = core.read(source)
     if plan.conversion:
         values = converted(values, src.dtype, dst.dtype)
     mask: Array | None = None
-    valid = from_where.index.valid if from_where.index is not None else None
-    if valid is not None:
-        mask = np.broadcast_to(valid, src.shape).reshape(dst.shape)
-    core.write(dst, values.reshape(dst.shape), mask, skip_invalid=skip_invalid)
-    return None
+    if source.index is not None and source.index.valid is not None:
+        mask = source.index.valid.reshape(dst.shape)
+    core.write(target, values.reshape(dst.shape), mask)
+    return rows_moved(source, target)
+
+
+def resolved(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
+    """The view that a run-time address stands for now; with ``skip_invalid``, rows outside become invalid."""
+    return tensor if tensor.dynamic is None else access.resolve(core, tensor, skip_invalid=skip_invalid)
+
+
+def rows_moved(*tensors: Tensor) -> int | None:
+    """How many rows a gather or scatter really moves; ``None`` where nothing picks rows."""
+    counts = []
+    for tensor in tensors:
+        rows = tensor.index.rows if tensor.index is not None else None
+        if rows is not None:
+            counts.append(rows.picked.size if rows.valid is None else int(np.count_nonzero(rows.valid)))
+    return min(counts, default=None)

@@ -7,6 +7,7 @@ from typing import Any
 from outcrop.base.errors import UserError
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.ops import dma as ops
+from outcrop.silicon.device.ops import dma_transpose as transposes
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.isa.constants import dge_mode, dma_engine, engine, oob_mode
@@ -31,16 +32,7 @@ def dma_copy(
     ``dge_mode`` says who makes the descriptors: ``hwdge`` needs a chip that has it, and with it ``engine`` may be sync
     or scalar; gathers and scatters need ``swdge``. ``priority`` is 0 to 3 on chips that have it.
     """
-    return ops.dma_copy(
-        current(),
-        dst,
-        src,
-        priority,
-        _is_skip(oob_mode),
-        _name_of(dge_mode),
-        engine,
-        None if name is None else str(name),
-    )
+    return ops.dma_copy(current(), dst, src, priority, _is_skip(oob_mode), _name_of(dge_mode), engine, name)
 
 
 def dma_transpose(
@@ -52,8 +44,21 @@ def dma_transpose(
     oob_mode: Any = oob_mode.error,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.dma_transpose is not built yet.")
+    """Transpose ``src`` (HBM or SBUF) into ``dst`` (SBUF, the same type, the transposed shape) by DMA, bit by bit.
+
+    A 2-D source is transposed by ``(1, 0)``, a 3-D one by ``(2, 1, 0)``, a 4-D one by ``(3, 1, 2, 0)``. Elements have
+    2 bytes, in the 4-D form perhaps 4, and rows of ``dst`` are a multiple of 32 bytes apart.
+
+    With ``dge_mode.hwdge``: 16 rows in 2-D; in 3-D and 4-D 1, 2, 4, 8 or 16, whose product with the last dimension but
+    one is a multiple of 16; at most 128 columns; 2 bytes.
+
+    Rows of a source in HBM may be picked by ``indices`` (``vector_offset``), a ``[16 to 128, 1]`` or ``[128, N]``
+    tensor of uint32 in SBUF that is read column by column: then ``src`` has a multiple of 16 rows of at most 128
+    elements of 2 bytes, and one of two middle dimensions is 1. ``oob_mode.skip`` leaves columns out whose row lies
+    outside.
+    """
+    order = None if axes is None else tuple(axes)
+    return transposes.dma_transpose(current(), dst, src, order, priority, _name_of(dge_mode), _is_skip(oob_mode), name)
 
 
 def dma_compute(
