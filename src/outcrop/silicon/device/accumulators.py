@@ -67,14 +67,15 @@ class Registers:
         """The float32 values, one for each lane, that an accumulating instruction starts from; a fresh array.
 
         ``command`` is the name of a ``reduce_cmd`` other than idle. ``loaded`` goes with load_reduce: a number, or an
-        array with one element for each lane.
+        array with one element for each lane; None where values are not computed.
         """
         count = lanes.stop - lanes.start
         if command in _RESET:
             return np.full(count, identity, np.float32)
         if command == "load_reduce":
-            start = np.empty(count, np.float32)
-            start[:] = loaded if not isinstance(loaded, np.ndarray) else loaded.reshape(-1)
+            start = np.full(count, np.nan, np.float32)
+            if loaded is not None:
+                start[:] = loaded.reshape(-1) if isinstance(loaded, np.ndarray) else loaded
             return start
         return self.read(lanes, op)
 

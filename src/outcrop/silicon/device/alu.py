@@ -219,6 +219,40 @@ def is_unary(name: str) -> bool:
     return name in OPERATORS and OPERATORS[name].unary
 
 
+def of_bits(operator: Operator, left: Array, right: Array | None, target: np.dtype[Any]) -> Array:
+    """A bitwise operator on integers as bit patterns, in the width of ``left``; ``right`` is None for unary ones.
+
+    Operands and targets of other widths are cut, or extended by zeros: what the hardware does is not documented.
+    """
+    width = np.dtype(f"u{left.itemsize}")
+    pattern = left.view(width)
+    found = operator.apply(pattern, None if right is None else resized_bits(right, width))
+    return resized_bits(found, target)
+
+
+def resized_bits(values: Array, target: np.dtype[Any]) -> Array:
+    """The same bits as another integer type: cut, or extended by zeros, where it has another width."""
+    if values.dtype == target:
+        return values
+    unsigned: Array = values.view(f"u{values.itemsize}")
+    return unsigned.astype(f"u{target.itemsize}", copy=False).view(target)
+
+
+def of_words(operator: Operator, left: Array, right: Array, target: np.dtype[Any]) -> Array:
+    """An arithmetic operator on 32-bit integers, exact, with results cut to 32 bits; comparisons give 1 and 0."""
+    if operator.name == "power":
+        return _integer_power(left.astype(np.int64), right.astype(np.int64)).astype(target)
+    return operator.apply(left, right).astype(target, copy=False)
+
+
+def _integer_power(base: Array, exponent: Array) -> Array:
+    """Cut to 64 bits; negative exponents give the whole part of the quotient, 0 to a negative power gives 0."""
+    positive = np.power(base, np.maximum(exponent, 0))
+    ones = np.where(base == 1, 1, np.where(base == -1, np.where(exponent % 2 == 0, 1, -1), 0))
+    found: Array = np.where(exponent >= 0, positive, ones)
+    return found
+
+
 def identity(name: str) -> float:
     """What an accumulation with that operator starts from."""
     value = OPERATORS[name].identity
