@@ -1,0 +1,164 @@
+"""The part that runs inside pytest: our import names first, then each case in a process of its own, a line for each.
+
+Loaded with ``-p outcrop.silicon.conformance.plugin`` by the runner, which passes a ``Plan`` through the environment.
+Results are JSON lines: what was collected, then one line for each case as it ends.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import json
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from outcrop.silicon.conformance import stand_ins
+from outcrop.silicon.conformance.causes import first_line
+from outcrop.silicon.conformance.isolation import Finished, run_isolated
+from outcrop.silicon.conformance.wire import VARIABLE, Plan
+
+
+class _Session:
+    """The plan of this process and the file that results go to."""
+
+    plan: Plan
+    names: AbstractContextManager[None]  # Outcrop under the vendor's import names
+
+    @classmethod
+    def write(cls, **line: Any) -> None:
+        with Path(cls.plan.results).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def pytest_load_initial_conftests() -> None:
+    """Before any file of the suite is imported."""
+    _Session.plan = Plan.from_json(Path(os.environ[VARIABLE]).read_text(encoding="utf-8"))
+    stand_ins.install()
+    from outcrop.silicon.nki.activate import activate  # noqa: PLC0415  (heavy, and only wanted in this process)
+
+    _Session.names = activate(target=_Session.plan.target)  # kept: its end would take the names away again
+    _Session.names.__enter__()
+
+
+class Program(pytest.Item):
+    """A script that is run as its authors run it: by itself, from its own folder."""
+
+    def runtest(self) -> None:
+        os.chdir(self.path.parent)
+        sys.path.insert(0, str(self.path.parent))
+        sys.argv = [str(self.path)]
+        source = self.path.read_text(encoding="utf-8")
+        if not runs_something(source):
+            pytest.skip("defines kernels and runs none; other programs do")
+        try:
+            runpy.run_path(str(self.path), run_name="__main__")
+        except SystemExit as end:
+            if end.code not in (None, 0):
+                raise
+
+
+class ProgramFile(pytest.File):
+    def collect(self) -> Iterator[pytest.Item]:
+        program: Program = Program.from_parent(self, name="run")
+        program.add_marker("simulation")
+        yield program
+
+
+def runs_something(source: str) -> bool:
+    """Whether a script does anything beyond imports, definitions and constants."""
+    passive = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    for each in ast.parse(source).body:
+        if isinstance(each, passive) or (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)):
+            continue
+        return True
+    return False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if str(file_path) in _Session.plan.programs:
+        file: ProgramFile = ProgramFile.from_parent(parent, path=file_path)
+        return file
+    return None
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        _Session.write(case=report.nodeid, outcome="not collected", reason=_reason(report.longrepr), seconds=0.0)
+    elif report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _Session.write(case=report.nodeid, outcome="skipped", reason=first_line(reason), seconds=0.0)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    _Session.write(deselected=len(items))
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    plan = _Session.plan
+    _Session.write(collected=[item.nodeid for item in session.items])
+    if plan.collect_only:
+        return True
+    done = set(plan.done)
+    items = {item.nodeid: item for item in session.items[:: plan.stride] if item.nodeid not in done}
+    gc.collect()
+    gc.freeze()  # children share these pages
+    cases = ((case, lambda item=item: _run(item)) for case, item in items.items())
+    ended = run_isolated(cases, jobs=plan.jobs, timeout_s=plan.timeout_s, memory_bytes=plan.memory_bytes)
+    for each in ended:
+        line = outcome_of(each, plan.timeout_s)
+        session.testsfailed += line["outcome"] != "passed" and line["outcome"] != "skipped"
+        _Session.write(case=each.case, seconds=round(each.seconds, 3), peak_bytes=each.peak_bytes, **line)
+    return True
+
+
+def _run(item: pytest.Item) -> bytes:
+    """In the child: the whole protocol of one test, and how it ended."""
+    outcome, reason, where = "passed", "", ""
+    for report in runtestprotocol(item, log=False, nextitem=None):
+        if report.failed:
+            outcome, reason, where = "failed", _reason(report.longrepr), _where(report.longrepr)
+            break
+        if report.skipped:
+            told = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
+            outcome, reason = "skipped", first_line(str(told).removeprefix("Skipped: "))
+    return json.dumps({"outcome": outcome, "reason": reason, "where": where}).encode()
+
+
+def outcome_of(ended: Finished, timeout_s: float) -> dict[str, str]:
+    """The line for a case: what it said itself, or what its end says."""
+    if ended.timed_out:
+        return {"outcome": "too slow", "reason": f"not done after {timeout_s:g} s", "where": ""}
+    if os.WIFSIGNALED(ended.status):
+        name = signal.Signals(os.WTERMSIG(ended.status)).name
+        return {"outcome": "failed", "reason": f"the process was ended by {name}", "where": ""}
+    try:
+        line: dict[str, str] = json.loads(ended.reply)
+    except ValueError:
+        return {"outcome": "failed", "reason": "the process ended without a result", "where": ""}
+    if line["outcome"] == "failed" and any(word in line["reason"] for word in _MEMORY_WORDS):
+        line["outcome"] = "too large"
+    return line
+
+
+_MEMORY_WORDS = ("MemoryError", "Unable to allocate", "can't allocate memory", "Cannot allocate memory")
+
+
+def _reason(longrepr: Any) -> str:
+    crash = getattr(longrepr, "reprcrash", None)
+    return first_line(crash.message if crash is not None else str(longrepr))
+
+
+def _where(longrepr: Any) -> str:
+    """The last line of the traceback inside Outcrop, else where it was raised."""
+    crash = getattr(longrepr, "reprcrash", None)
+    return f"{crash.path}:{crash.lineno}" if crash is not None else ""
