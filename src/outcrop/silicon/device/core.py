@@ -23,7 +23,7 @@ from outcrop.silicon.device.record import Allocation, Instruction
 from outcrop.silicon.device.refusal import refuse, relaxing
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.device.settings import Settings, limits_of
-from outcrop.silicon.device.source import Source, caller
+from outcrop.silicon.device.source import Source, assigned_name, caller
 from outcrop.silicon.device.storage import Storage
 from outcrop.silicon.device.tensor import Tensor, new_tensor
 
@@ -77,9 +77,9 @@ class Core:
         partitions = sizes[0] if on_chip else 1
         row_bytes = math.prod(sizes[1:] if on_chip else sizes) * kind.itemsize
         index = self.machine.next_allocation()
-        allocation = Allocation(
-            index, name or f"tensor{index}", region, sizes, kind, partitions, row_bytes, caller(), self.index
-        )
+        source = caller()
+        shown = name or assigned_name(source) or f"tensor{index}"
+        allocation = Allocation(index, shown, region, sizes, kind, partitions, row_bytes, source, self.index)
         if on_chip:
             self._require_fits(allocation)
             self.allocations.append(allocation)
@@ -101,13 +101,15 @@ class Core:
         self._shared_counts[name] = count + 1
         return self.machine.shared_hbm(self, (name, count), allocation, lambda: self._new_storage(allocation))
 
-    def host_tensor(self, array: Array, dtype: DType, name: str) -> Tensor:
-        """A tensor in shared HBM with the given contents, which are not copied where they lie densely."""
-        dense = np.ascontiguousarray(array)
+    def host_tensor(
+        self, array: Array, dtype: DType, name: str, region: MemoryRegion = MemoryRegion.shared_hbm
+    ) -> Tensor:
+        """A tensor in HBM with the given contents, which are not copied where they lie densely."""
+        dense = np.ascontiguousarray(array) if self.values else array
         shape = dense.shape or (1,)
         index = self.machine.next_allocation()
         row_bytes = math.prod(shape) * dtype.itemsize
-        allocation = Allocation(index, name, MemoryRegion.shared_hbm, shape, dtype, 1, row_bytes, caller(), self.index)
+        allocation = Allocation(index, name, region, shape, dtype, 1, row_bytes, caller(), self.index)
         buffer = dense.reshape(-1).view(np.uint8) if self.values else None
         return new_tensor(Storage(allocation, buffer, whole=True))
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 _OWN = str(Path(__file__).resolve().parent.parent) + "/"
 _own_files: dict[str, bool] = {}
+
+# The target of an assignment that begins on a line, with or without an annotation; or the list that is appended to.
+_TARGET = re.compile(
+    r"\s*([A-Za-z_][\w.]*(?:\[[\w\"'., ]{1,24}\])?)\s*(?::[^=]+)?=(?!=)"
+    r"|\s*([A-Za-z_][\w.]*)\.append\("
+)
+_assigned: dict[tuple[str, int], str] = {}
 
 
 class Source(NamedTuple):
@@ -52,3 +60,14 @@ def caller() -> Source:
             break
         frame = back
     return NOWHERE
+
+
+def assigned_name(source: Source) -> str:
+    """What a line assigns to: the name of a tensor that was given none. Empty where it assigns to no one name."""
+    key = (source.file, source.line)
+    name = _assigned.get(key)
+    if name is None:
+        found = _TARGET.match(linecache.getline(*key))
+        name = (found.group(1) or found.group(2)) if found else ""
+        _assigned[key] = name
+    return name

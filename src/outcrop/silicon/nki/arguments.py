@@ -22,6 +22,7 @@ import numpy as np
 from outcrop.base.errors import UserError
 from outcrop.silicon.device.core import Core
 from outcrop.silicon.device.dtypes import Array, DType, find
+from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.objects import NKIObject
 
@@ -115,7 +116,10 @@ class Inputs:
             values = array.view(dtype.numpy)  # bool as uint8: the same bytes
         if self._core.values and not (values.flags.c_contiguous and values.flags.writeable):
             values = np.array(values, order="C")
-        tensor = self._core.host_tensor(values, dtype, name)
+        # As the vendor's simulator has it: kernels compare the memory of their inputs with nl.hbm.
+        shared = self._core.machine.cores_per_rank > 1
+        region = MemoryRegion.shared_hbm if shared else MemoryRegion.private_hbm
+        tensor = self._core.host_tensor(values, dtype, name, region)
         if self._core.values and not np.may_share_memory(values, array):
             self._copied.append((array, tensor, values.copy()))
         self._made[id(given)] = (given, tensor)

@@ -127,9 +127,7 @@ def shared_constant(constant: Any) -> Tensor:
 
 
 def _constant(core: Core, values: Array, dtype: Any, name: str) -> Tensor:
-    made = core.host_tensor(values, dtype, name)
-    made.storage.allocation.region = SHARED_HBM
-    return made
+    return core.host_tensor(values, dtype, name, SHARED_HBM)
 
 
 def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tensor | None = None) -> Tensor:
