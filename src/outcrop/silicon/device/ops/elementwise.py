@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from outcrop.silicon.device import alu, checks, rules
+from outcrop.silicon.device import access, alu, checks, rules
 from outcrop.silicon.device.dtypes import Array, DType, int32, store, uint8, uint16, uint32
 from outcrop.silicon.device.ops import operands
 from outcrop.silicon.device.record import Instruction
@@ -33,9 +33,12 @@ def _copy_rules(core: Core, dst: Tensor, src: Tensor, engine: Engine) -> tuple[E
     """The engine, and whether bits are copied."""
     op = "tensor_copy"
     engine = checks.engine_in(core, op, engine, (Engine.vector, Engine.scalar, Engine.gpsimd))
-    regions = operands.reachable(engine)
-    checks.engine_operand(core, op, "dst", dst, regions)
-    checks.engine_operand(core, op, "src", src, regions)
+    checks.engine_operand(core, op, "dst", dst)
+    checks.engine_operand(core, op, "src", src)
+    if engine is Engine.gpsimd and (operands.is_indirect(dst) or operands.is_indirect(src)):
+        checks.engine_in(core, f"{op} of an indirect() view", engine, (Engine.vector, Engine.scalar))
+    operands.within_reach(op, engine, dst=dst, src=src)
+    operands.scatter(op, engine, dst, src)
     if engine is Engine.scalar:
         checks.feature(core, op, "scalar_tensor_copy", "the scalar engine (nisa.activation with op=nl.copy instead)")
     checks.same_elements(core, op, dst=dst, src=src)
@@ -75,6 +78,7 @@ def _predicated_rules(core: Core, dst: Tensor, src: Any, predicate: Tensor) -> N
     checks.engine_operand(core, op, "dst", dst)
     checks.engine_operand(core, op, "predicate", predicate)
     checks.dtype_in(core, op, "predicate", predicate, _PREDICATES)
+    operands.scatter(op, Engine.vector, dst, predicate)
     if isinstance(src, Tensor):
         checks.engine_operand(core, op, "src", src)
         checks.same_elements(core, op, dst=dst, src=src, predicate=predicate)
@@ -99,11 +103,28 @@ def tensor_copy_predicated(
     is_tensor = isinstance(src, Tensor)
     if core.values:
         chosen = np.equal(core.read(predicate), 0) if reverse_pred else np.not_equal(core.read(predicate), 0)
-        values = operands.shaped(core.read(src), dst.shape) if is_tensor else constant(src, dst.dtype)
-        core.write(dst, values, mask=operands.shaped(chosen, dst.shape))
+        if is_tensor:
+            needed = operands.shaped(chosen, src.shape)
+            values = operands.shaped(access.read_needed(core, src, needed), dst.shape)
+        else:
+            values = constant(src, dst.dtype)
+        _write_chosen(core, dst, values, operands.shaped(chosen, dst.shape))
     reads = (src, predicate) if is_tensor else (predicate,)
     params = {"src": "tensor" if is_tensor else "constant", "reverse_pred": reverse_pred, "predicated": True}
     return core.record("tensor_copy_predicated", Engine.vector, (dst,), reads, params, name)
+
+
+def _write_chosen(core: Core, dst: Tensor, values: Array, chosen: Array) -> None:
+    """Write elements of ``dst``'s own type where ``chosen``; on bits, whose time no pattern changes."""
+    if dst.dynamic is not None or dst.index is not None or dst.storage.accumulation is not None:
+        core.write(dst, values, mask=chosen)
+        return
+    bits = np.dtype(f"u{dst.dtype.itemsize}")
+    target = dst.array.view(bits)
+    change = np.bitwise_xor(target, values.view(bits))
+    change &= np.negative(chosen.view(np.uint8).astype(bits))
+    target ^= change
+    dst.storage.mark_written(dst, chosen)
 
 
 # -- memset -----------------------------------------------------------------------------------------------------------
@@ -112,7 +133,8 @@ def tensor_copy_predicated(
 def _memset_rules(core: Core, dst: Tensor, value: Any, engine: Engine) -> Engine:
     op = "memset"
     engine = checks.engine_in(core, op, engine, (Engine.vector, Engine.gpsimd))
-    checks.engine_operand(core, op, "dst", dst, operands.reachable(engine))
+    checks.engine_operand(core, op, "dst", dst)
+    operands.within_reach(op, engine, dst=dst)
     operands.scalar(core, op, "value", value, dst.shape[0])
     if isinstance(value, Tensor):
         refuse(
@@ -189,9 +211,8 @@ def _tensor_tensor_rules(
         else:
             allowed = (Engine.vector, Engine.gpsimd)
     engine = checks.engine_in(core, op if not operator.bitvec else f"{op} with nl.{name}", engine, allowed)
-    if engine is Engine.gpsimd:
-        for role, each in (("dst", dst), ("data1", data1), ("data2", data2)):
-            checks.engine_operand(core, f"{op} on the gpsimd engine", role, each, checks.SBUF_ONLY)
+    operands.within_reach(f"{op} with nl.{name}", engine, dst=dst, data1=data1, data2=data2)
+    operands.scatter(op, engine, dst, data1)
     operands.not_both_in_psum(core, op, data1=data1, data2=data2)
     operands.same_base(core, op, data1=data1, data2=data2)
     shape = operands.unbroadcast(core, op, dst, data1=data1, data2=data2)

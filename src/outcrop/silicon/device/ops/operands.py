@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.silicon.device import checks, rules
+from outcrop.silicon.device import checks, indirection, rules
 from outcrop.silicon.device.dtypes import Array, DType, float32
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import Engine, MemoryRegion
@@ -33,9 +33,35 @@ BASE_PARTITION = rules.rule(
 )
 
 
-def reachable(engine: Engine) -> frozenset[MemoryRegion]:
-    """The memories that a compute engine reaches: GpSimd has no way to PSUM."""
-    return checks.SBUF_ONLY if engine is Engine.gpsimd else checks.ON_CHIP
+def within_reach(op: str, engine: Engine, **operands: object) -> None:
+    """GpSimd has no way to PSUM; the other compute engines reach both on-chip memories."""
+    if engine is not Engine.gpsimd:
+        return
+    for role, tensor in operands.items():
+        if isinstance(tensor, Tensor) and tensor.buffer is MemoryRegion.psum:
+            refuse(
+                rules.OPERAND_MEMORY,
+                f"{op} on the gpsimd engine cannot use {tensor.describe()} as {role}.",
+                "GpSimd does not reach PSUM: copy it to SBUF with nisa.tensor_copy, or use another engine that can.",
+            )
+
+
+def scatter(op: str, engine: Engine, dst: Tensor, source: Tensor) -> None:
+    """Where the index of an indirect ``dst`` lies, beside ``source``; ScalarE does not scatter to PSUM."""
+    if dst.dynamic is None or dst.dynamic.columns is None:
+        return
+    indirection.require_beside(op, dst, source)
+    if engine is Engine.scalar and dst.buffer is MemoryRegion.psum:
+        refuse(
+            indirection.TENSOR_INDIRECTION,
+            f"{op} on the scalar engine scatters to {dst.describe()}.",
+            "There a scattered dst lies in SBUF; the vector engine scatters to PSUM too.",
+        )
+
+
+def is_indirect(tensor: Tensor) -> bool:
+    """Whether ``indirect()`` made the view."""
+    return tensor.dynamic is not None and tensor.dynamic.columns is not None
 
 
 def in_psum(*tensors: object) -> bool:

@@ -39,6 +39,7 @@ def _tensor_reduce_rules(
     op = "tensor_reduce"
     checks.engine_operand(core, op, "dst", dst)
     checks.engine_operand(core, op, "data", data)
+    operands.scatter(op, Engine.vector, dst, data)
     operator = alu.among(core, op, "op", name, tuple(each.name for each in alu.OPERATORS.values() if each.reduces))
     if operator.bitvec:
         operands.integral(core, op, name, dst=dst, data=data)

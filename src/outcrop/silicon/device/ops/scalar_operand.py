@@ -100,10 +100,8 @@ def _tensor_scalar_rules(
     else:
         operands.numeric(core, op, dst=dst, data=data)
     engine = _tensor_scalar_engine(core, op, [each for each in (op0, op1) if each], engine, dst, data, first.bitvec)
-    if engine is Engine.gpsimd:
-        for role, each in (("dst", dst), ("data", data), ("operand0", operand0), ("operand1", operand1)):
-            if isinstance(each, Tensor):
-                checks.engine_operand(core, f"{op} on the gpsimd engine", role, each, checks.SBUF_ONLY)
+    operands.within_reach(op, engine, dst=dst, data=data, operand0=operand0, operand1=operand1)
+    operands.scatter(op, engine, dst, data)
     checks.same_elements(core, op, dst=dst, data=data)
     return _TensorScalar(engine, first, second)
 

@@ -51,6 +51,7 @@ def _tensor_scalar_reduce_rules(
     alu.among(core, op, "reduce_op", reduce_op, _REDUCTIONS)
     accumulator_operands(core, op, command, "reduce_init", reduce_init, data.shape[0])
     operands.numeric(core, op, dst=dst, data=data)
+    operands.scatter(op, Engine.vector, dst, data)
     checks.same_elements(core, op, dst=dst, data=data)
     if reduce_res is not None:
         checks.engine_operand(core, op, "reduce_res", reduce_res)

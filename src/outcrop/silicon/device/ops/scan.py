@@ -155,6 +155,7 @@ def _cumulative_rules(
     scalar_operator(core, op, "op0", op0, imm0, src.shape[0], which="imm0")
     alu.among(core, op, "op1", op1, _CUMULATIVE)
     accumulator_operands(core, op, command, "imm1", imm1, src.shape[0])
+    operands.scatter(op, Engine.vector, dst, src)
     checks.same_elements(core, op, dst=dst, src=src)
     return first
 
