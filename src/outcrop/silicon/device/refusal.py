@@ -49,9 +49,9 @@ def refuse(rule: Rule, message: str, remedy: str, source: Source | None = None) 
     raise KernelRefused(rule, text, f"{remedy}{where}")
 
 
-def advise(rule: Rule, message: str, remedy: str) -> None:
+def advise(rule: Rule, message: str, remedy: str, source: Source | None = None) -> None:
     """Warn of a broken advisory rule, once for each line of the kernel; silent where the rule is relaxed."""
-    source = caller()
+    source = caller() if source is None else source
     noted = _verdicts.warned
     if noted is not None:
         if any(each[0] is rule and each[2] == source for each in noted):

@@ -38,7 +38,8 @@ class Source(NamedTuple):
 NOWHERE = Source("<unknown>", 0, "<unknown>")
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
+    """Whether a file is part of this package's silicon room, its kernels excepted."""
     own = file.startswith(_OWN) and "/silicon/kernels/" not in file  # our kernels are written as users write theirs
     _own_files[file] = own
     return own
@@ -52,7 +53,7 @@ def caller() -> Source:
         file = code.co_filename
         own = _own_files.get(file)
         if own is None:
-            own = _is_own(file)
+            own = is_own(file)
         if not own:
             return Source(file, frame.f_lineno, code.co_name)
         back = frame.f_back
