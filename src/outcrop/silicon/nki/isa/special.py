@@ -36,8 +36,8 @@ def nc_match_replace8(
 ) -> Instruction:
     """``data`` with the first occurrence of each of 8 values replaced by ``imm``, on the vector engine.
 
-    ``dst`` has the shape of ``data`` and may be the same tensor; ``vals`` is ``[P, 8]``. ``dst_idx`` takes the positions
-    (``[P, 8]``, uint16 or uint32). A value that occurs several times in ``vals`` takes its occurrences in descending
+    ``dst`` has the shape of ``data`` and may be the same tensor; ``vals`` is ``[P, 8]``. ``dst_idx``, ``[P, 8]`` of
+    uint16 or uint32, takes the positions. A value that occurs several times takes its occurrences in descending
     order: the last of its columns gets the first. One without an occurrence replaces nothing and gives all ones.
     """
     return search.nc_match_replace8(current(), dst, data, vals, imm, dst_idx, name)
@@ -118,8 +118,8 @@ def iota(
 ) -> Instruction:
     """Write ``offset + partition * channel_multiplier + sum of steps`` in 32-bit integers, on the gpsimd engine.
 
-    ``pattern`` has up to four ``[step, count]`` pairs, outermost first; counts multiply to the elements in each partition
-    of ``dst``, which is in SBUF and of any type. ``offset`` may be a register.
+    ``pattern`` has up to four ``[step, count]`` pairs, outermost first; the counts multiply to the elements in each
+    partition of ``dst``, which is in SBUF and of any type. ``offset`` may be a register.
     """
     return indices.iota(current(), dst, pattern, offset, channel_multiplier, name)
 
