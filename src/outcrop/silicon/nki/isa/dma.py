@@ -7,10 +7,12 @@ from typing import Any
 from outcrop.base.errors import UserError
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.ops import dma as ops
+from outcrop.silicon.device.ops import dma_compute as computes
 from outcrop.silicon.device.ops import dma_transpose as transposes
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.isa.constants import dge_mode, dma_engine, engine, oob_mode
+from outcrop.silicon.nki.operators import operator_name
 
 
 def dma_copy(
@@ -70,8 +72,16 @@ def dma_compute(
     oob_mode: Any = oob_mode.error,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.dma_compute is not built yet.")
+    """Add 1 to 16 tensors in HBM or SBUF by DMA, in float32 and in the order given, rounded once to ``dst``'s type.
+
+    All have as many elements. ``reduce_op`` is ``nl.add``; ``scales`` are all 1.0 or left out. With rows picked by
+    ``vector_offset`` there are two sources, one of them ``dst`` itself: ``dst`` in HBM picks the rows that a tile in
+    SBUF is added to, or a source in HBM picks the rows that are added to ``dst`` in SBUF. Indices must be unique.
+    """
+    given = None if scales is None else tuple(scales)
+    return computes.dma_compute(
+        current(), dst, srcs, operator_name(reduce_op), given, bool(unique_indices), _is_skip(oob_mode), name
+    )
 
 
 def sendrecv(
