@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from outcrop.base.errors import UserError
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.ops import dma as ops
 from outcrop.silicon.device.ops import dma_compute as computes
 from outcrop.silicon.device.ops import dma_transpose as transposes
+from outcrop.silicon.device.ops import exchange as exchanges
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.isa.constants import dge_mode, dma_engine, engine, oob_mode
@@ -93,13 +93,21 @@ def sendrecv(
     dma_engine: Any = dma_engine.dma,
     name: Any = None,
 ) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.sendrecv is not built yet.")
+    """Exchange tiles with the other core of a logical core: send ``src``, receive into ``dst``.
+
+    Both lie in SBUF and have the same shape and type. Ranks are numbers of cores, 0 or 1. Both cores must come with the
+    same ``pipe_id`` and ranks that match. ``dma_engine.gpsimd_dma`` carries at most 1024, 512 or 256 bytes of each
+    partition for elements of 4, 2 or 1 bytes.
+    """
+    return exchanges.sendrecv(current(), src, dst, send_to_rank, recv_from_rank, pipe_id, _name_of(dma_engine), name)
 
 
 def core_barrier(data: Tensor, cores: Any, engine: Any = engine.gpsimd, name: Any = None) -> Instruction:
-    """Not built yet."""
-    raise UserError("nki.isa.core_barrier is not built yet.")
+    """Wait until both cores of a logical core have come here, having finished what they did to ``data``.
+
+    ``data`` is a tensor in shared HBM, ``cores`` is ``(0, 1)``; ``engine`` is the one that waits on the chip.
+    """
+    return exchanges.core_barrier(current(), data, tuple(cores), engine, name)
 
 
 def _name_of(member: Any) -> str:
