@@ -15,6 +15,7 @@ VERBS = {
     "outcrop chip",
     "outcrop chip list",
     "outcrop chip show",
+    "outcrop conformance",
     "outcrop doctor",
     "outcrop explain",
     "outcrop key",
