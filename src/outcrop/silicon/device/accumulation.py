@@ -142,12 +142,10 @@ def _mark(dst: Tensor) -> None:
         storage.mark_written(dst)
         return
     key = dst.key
-    if key not in state.known:
+    if key not in state.known:  # if known, nothing was written over it since, nor over it in overlapping tensors
         state.put(dst, True)
         storage.mark_written(dst)
         state.known.add(key)
-    elif storage.overlaps:
-        storage.mark_written(dst)
 
 
 def _onto(core: Core, dst: Tensor, accumulate: bool | None) -> bool | Array:

@@ -39,12 +39,6 @@ def check_sizes(core: Core, op: str, dst: Tensor, stationary: Tensor, moving: Te
             f"{op} got stationary {stationary.describe()} and moving {moving.describe()}.",
             "Both have the contraction in the partition dimension: it must have the same size.",
         )
-    if dst.shape[0] != columns or dst.free_size != free:
-        refuse(
-            rules.OPERAND_SHAPE,
-            f"{op} got stationary {stationary.describe()}, moving {moving.describe()} and dst {dst.describe()}.",
-            f"The product is [{columns}, {free}]: dst needs as many partitions, and as many elements in each.",
-        )
     if columns > core.limits.stationary_free:
         refuse(
             MATMUL_FREE_SIZE,
@@ -58,6 +52,12 @@ def check_sizes(core: Core, op: str, dst: Tensor, stationary: Tensor, moving: Te
             MATMUL_FREE_SIZE,
             f"{op} got moving {moving.describe()} with a free size of {free}.",
             f"{core.settings.target.core.name} takes at most {limit} for a {dst.dtype.name} dst: tile it.",
+        )
+    if dst.shape[0] != columns or dst.free_size != free:
+        refuse(
+            rules.OPERAND_SHAPE,
+            f"{op} got stationary {stationary.describe()}, moving {moving.describe()} and dst {dst.describe()}.",
+            f"The product is [{columns}, {free}]: dst needs as many partitions, and as many elements in each.",
         )
 
 
