@@ -95,8 +95,18 @@ def _kept(found: Array, out: Array | None) -> Array:
     return out
 
 
+def _maximum(a: Array, b: Any, out: Array | None = None) -> Array:
+    found: Array = np.maximum(a, b, out=out)  # by keyword: NumPy deprecates the position for these two
+    return found
+
+
+def _minimum(a: Array, b: Any, out: Array | None = None) -> Array:
+    found: Array = np.minimum(a, b, out=out)
+    return found
+
+
 def _relu(a: Array, out: Array | None = None) -> Array:
-    return np.maximum(a, np.float32(0), out)
+    return np.maximum(a, np.float32(0), out=out)
 
 
 def _rsqrt(a: Array, out: Array | None = None) -> Array:
@@ -127,8 +137,8 @@ OPERATORS: dict[str, Operator] = {
         Operator("add", np.add, identity=0.0, reduces=True),
         Operator("subtract", np.subtract, identity=0.0, reduces=True),
         Operator("multiply", np.multiply, identity=1.0, reduces=True),
-        Operator("maximum", np.maximum, identity=-_INF, reduces=True),
-        Operator("minimum", np.minimum, identity=_INF, reduces=True),
+        Operator("maximum", _maximum, identity=-_INF, reduces=True),
+        Operator("minimum", _minimum, identity=_INF, reduces=True),
         Operator("equal", _truth(np.equal)),
         Operator("not_equal", _truth(np.not_equal)),
         Operator("greater_equal", _truth(np.greater_equal)),
