@@ -18,6 +18,8 @@ VERBS = {
     "outcrop conformance",
     "outcrop doctor",
     "outcrop explain",
+    "outcrop kernel",
+    "outcrop kernel run",
     "outcrop key",
     "outcrop key bearer",
     "outcrop key create",

@@ -68,7 +68,7 @@ def _refuse_shadowing() -> None:
         if found is not None:
             raise UserError(
                 f"The package {name} is installed here, and activate would hide it.",
-                "Pass shadow=True (on the command line and in pytest, --shadow) to use Outcrop's instead for now.",
+                "Pass shadow=True to use Outcrop's for now: --shadow on the command line, --outcrop-shadow in pytest.",
             )
 
 

@@ -30,6 +30,7 @@ class Kernel:
         settings: dict[str, Any] | None = None,
     ) -> None:
         functools.update_wrapper(self, func)
+        self.__name__: str = getattr(func, "__name__", type(func).__name__)
         self.func = func
         self.options = dict(options or {})  # what jit was given; only platform_target means something here
         self.grid = grid

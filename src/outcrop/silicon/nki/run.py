@@ -18,7 +18,7 @@ from outcrop.base.errors import UserError
 from outcrop.silicon.chip import Chip
 from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import Core
-from outcrop.silicon.device.dtypes import Array
+from outcrop.silicon.device.dtypes import Array, bool_
 from outcrop.silicon.device.machine import Machine
 from outcrop.silicon.device.placement import Usage, place
 from outcrop.silicon.device.record import Instruction
@@ -256,12 +256,12 @@ def _array(core: Core, tensor: Tensor, inputs: Inputs) -> Array:
         return np.broadcast_to(np.zeros((), tensor.dtype.numpy), tensor.shape)  # shape and type; no memory behind
     missing = tensor.storage.unwritten(tensor)
     ours = any(tensor.storage is each.storage for each in inputs.tensors)
-    if missing is None and not ours and tensor.is_contiguous():
-        return tensor.array
-    values = np.array(tensor.array, order="C")
+    values = tensor.array
+    if missing is not None or ours or not tensor.is_contiguous():
+        values = np.array(values, order="C")
     if missing is not None:
         values.view(np.uint8).reshape(*values.shape, -1)[missing] = 0xFF
-    return values
+    return values.view(np.bool_) if tensor.dtype is bool_ else values
 
 
 def _apply_schedule(core: Core, schedule: Sequence[tuple[str, str | Sequence[str]]]) -> None:

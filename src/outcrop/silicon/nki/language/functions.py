@@ -106,24 +106,24 @@ def logical_not(x: Tensor, dtype: Any = None) -> Tensor:
 
 # -- periodic functions -----------------------------------------------------------------------------------------------
 
-# 2 pi in three parts, the first two short enough that their products with a quotient of up to 2^13 are exact.
-_TWO_PI = (6.28125, 0.00193500518798828125, 3.0202502e-7)
+# 2 pi in three parts, of which the first two are short: their products with up to a thousand turns are exact.
+_HIGH, _MIDDLE = 6.28125, 16234 / 2**23
+_TWO_PI = (_HIGH, _MIDDLE, math.tau - _HIGH - _MIDDLE)
+_PI_BELOW = 3.1415925  # the largest float32 not above pi
 
 
 def _turned(x: Tensor, quarter_turns: int) -> Tensor:
     """``x + quarter_turns * pi/2``, less the whole turns in it: a float32 tile with values from -pi to pi."""
-    turns = _like(x, int32)
-    nisa.tensor_scalar(turns, x, "multiply", 1 / math.tau, False, "add", quarter_turns / 4)  # rounds to the nearest
+    whole, turns = _like(x, int32), _like(x, float32)
+    nisa.tensor_scalar(whole, x, "multiply", 1 / math.tau, False, "add", quarter_turns / 4)  # rounds to the nearest
+    nisa.tensor_scalar(turns, whole, "subtract", quarter_turns / 4)
     rest = x
     for part in _TWO_PI:
         reduced = _like(x, float32)
         nisa.scalar_tensor_tensor(reduced, turns, "multiply", -part, "add", rest)
         rest = reduced
-    shifted = _like(x, float32)
-    nisa.tensor_scalar(shifted, rest, "add", quarter_turns * math.pi / 2)
     held = _like(x, float32)
-    pi = 3.1415925  # the largest float32 not above pi
-    nisa.tensor_scalar(held, shifted, "minimum", pi, False, "maximum", -pi)
+    nisa.tensor_scalar(held, rest, "minimum", _PI_BELOW, False, "maximum", -_PI_BELOW)
     return held
 
 
