@@ -33,6 +33,7 @@ from outcrop.silicon.device.dtypes import (
     uint16,
     uint32,
 )
+from outcrop.silicon.device.ops.operands import scalar_float32, scatter
 from outcrop.silicon.device.ops.tiles import (
     INPUTS,
     column,
@@ -42,8 +43,6 @@ from outcrop.silicon.device.ops.tiles import (
     indices_of,
     kind,
     reads_of,
-    scattered,
-    spread,
     tile,
 )
 from outcrop.silicon.device.record import Instruction
@@ -115,7 +114,7 @@ def _operands(core: Core, op: str, dst: Tensor, data: Tensor, reduce_res: Tensor
     tile(core, op, "dst", dst)
     tile(core, op, "data", data)
     checks.same_elements(core, op, data=data, dst=dst)
-    scattered(core, op, dst)
+    scatter(op, Engine.scalar, dst, data)
     if reduce_res is not None:
         column(core, op, "reduce_res", reduce_res, data)
 
@@ -233,6 +232,7 @@ def _exponential_plan(
     tile(core, op, "dst", dst, _EXPONENTIAL_DST)
     tile(core, op, "src", src, _EXPONENTIAL_SRC)
     checks.same_elements(core, op, src=src, dst=dst)
+    scatter(op, Engine.vector, dst, src)
     if isinstance(max_value, Tensor):
         column(core, op, "max_value", max_value, src, (float32,))
     if reduce_res is not None:
@@ -283,10 +283,12 @@ def activation(
     if core.values:
         values = core.read_float32(data)
         with np.errstate(all="ignore"):
-            if scale.__class__ is not float or scale != 1.0:
-                values = values * spread(core, scale, values.ndim)
+            scaled = scale.__class__ is not float or scale != 1.0
+            if scaled:
+                values = values * scalar_float32(core, scale, values.ndim)
             if bias is not None and (bias.__class__ is not float or bias != 0.0):
-                values = values + spread(core, bias, values.ndim)
+                other = scalar_float32(core, bias, values.ndim)
+                values = np.add(values, other, values if scaled else None)
             result = _apply(op, plan.function, values, data, in_place(dst, values.shape))
     _finish(core, op, plan, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(data, scale, bias) + indices_of(dst)
@@ -337,11 +339,11 @@ def activate2(
         with np.errstate(all="ignore"):
             for each, operand, swap in zip(stage, (first, second), reverse, strict=True):
                 if each != "bypass":
-                    other = spread(core, operand, values.ndim)
+                    other = scalar_float32(core, operand, values.ndim)
                     apply = alu.OPERATORS[each].apply
-                    values = apply(other, values, None) if swap else apply(values, other, None)
+                    values = apply(other, values) if swap else apply(values, other)
             if function == "prelu":
-                result = prelu(values, spread(core, slope, values.ndim))
+                result = prelu(values, scalar_float32(core, slope, values.ndim))
             else:
                 result = _apply("activate2", plan.function, values, data)
     _finish(core, "activate2", plan, dst, result, reduce_op, reduce_res, command)
@@ -368,10 +370,10 @@ def exponential(
     loaded: float | Array = 0.0
     if core.values:
         values = core.read_float32(src)
-        loaded = spread(core, reduce_init, 2)
+        loaded = scalar_float32(core, reduce_init, 2)
         with np.errstate(all="ignore"):
             if max_value.__class__ is not float or max_value != 0.0:
-                values = values - spread(core, max_value, values.ndim)
+                values = values - scalar_float32(core, max_value, values.ndim)
             result = np.exp(values, in_place(dst, values.shape))
     _finish(core, "exponential", plan, dst, result, "add", reduce_res, command, Engine.vector, loaded)
     reads = reads_of(src, max_value, reduce_init) + indices_of(dst)
@@ -435,7 +437,7 @@ def accumulate(
     if result is not None and command != "reset":
         with np.errstate(all="ignore"):
             folded = alu.fold(reduce_op, result.reshape(result.shape[0], -1))
-            total = alu.OPERATORS[reduce_op].apply(total, folded, None)
+            total = alu.OPERATORS[reduce_op].apply(total, folded)
     registers.hold(lanes, total)
 
 

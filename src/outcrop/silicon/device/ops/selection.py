@@ -18,21 +18,11 @@ import numpy as np
 from outcrop.silicon.device import accumulators, alu, checks, rules
 from outcrop.silicon.device.dtypes import Array, float32, int8, int16, int32, uint8, uint16, uint32
 from outcrop.silicon.device.ops.activation import accumulate, read_out, require_command
-from outcrop.silicon.device.ops.tiles import (
-    FLOATS,
-    INPUTS,
-    column,
-    constant,
-    finish,
-    indices_of,
-    kind,
-    reads_of,
-    spread,
-    tile,
-)
+from outcrop.silicon.device.ops.operands import not_both_in_psum, same_base, scalar_float32
+from outcrop.silicon.device.ops.tiles import FLOATS, INPUTS, column, constant, finish, indices_of, kind, reads_of, tile
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.refusal import refuse
-from outcrop.silicon.device.regions import Engine, MemoryRegion
+from outcrop.silicon.device.regions import Engine
 from outcrop.silicon.device.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -157,12 +147,8 @@ def _select_plan(
     tile(core, op, "predicate", predicate, _PREDICATES)
     tile(core, op, "on_true", on_true, _SELECTABLE)
     checks.same_elements(core, op, on_true=on_true, predicate=predicate, dst=dst)
-    if on_true.buffer is MemoryRegion.psum and predicate.buffer is MemoryRegion.psum:
-        refuse(
-            rules.OPERAND_MEMORY,
-            f"{op} got on_true {on_true.describe()} and predicate {predicate.describe()}.",
-            "One of them may be in PSUM, not both: copy one to SBUF first.",
-        )
+    not_both_in_psum(core, op, on_true=on_true, predicate=predicate)
+    same_base(core, op, on_true=on_true, predicate=predicate)
     if isinstance(on_false, Tensor):
         column(core, op, "on_false", on_false, on_true, INPUTS)
     _reduction(core, op, reduce_op, command)
@@ -197,7 +183,7 @@ def select_reduce(
     if core.values:
         values = core.read_float32(on_true)
         holds = core.read(predicate).reshape(values.shape) != 0
-        other = np.float32(on_false) if isinstance(on_false, float) else spread(core, on_false, values.ndim)
+        other = scalar_float32(core, on_false, values.ndim)
         result = np.where(holds, other, values) if reverse else np.where(holds, values, other)
     _finish(core, "select_reduce", plan, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(on_true, predicate, on_false) + indices_of(dst)
