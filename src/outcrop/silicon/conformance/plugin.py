@@ -13,7 +13,7 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,16 @@ def runs_something(source: str) -> bool:
     return False
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if str(file_path) in _Session.plan.programs:
-        file: ProgramFile = ProgramFile.from_parent(parent, path=file_path)
-        return file
-    return None
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Programs are run, not searched for tests."""
+    collectors = yield
+    if str(file_path) not in _Session.plan.programs:
+        return collectors
+    file: ProgramFile = ProgramFile.from_parent(parent, path=file_path)
+    return [file]
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -155,7 +159,11 @@ _MEMORY_WORDS = ("MemoryError", "Unable to allocate", "can't allocate memory", "
 
 def _reason(longrepr: Any) -> str:
     crash = getattr(longrepr, "reprcrash", None)
-    return first_line(crash.message if crash is not None else str(longrepr))
+    if crash is not None:
+        return first_line(crash.message)
+    lines = str(longrepr).splitlines()
+    marked = [line for line in lines if line.startswith("E ")]  # the error itself, in a report of a failed import
+    return first_line((marked or lines or [""])[-1])
 
 
 def _where(longrepr: Any) -> str:
