@@ -79,6 +79,7 @@ def _check(core: Core, dst: Tensor, data: Tensor, engine: Engine) -> Engine:
         to_psum = dst.buffer is MemoryRegion.psum and data.buffer is MemoryRegion.sbuf
         engine = Engine.tensor if to_psum else Engine.vector
     checks.engine_in(core, op, engine, _ENGINES)
+    _check_size(op, data, _VECTOR_BLOCK if engine is Engine.vector else core.limits.stationary_free, engine)
     if dst.shape[0] != data.free_size or dst.free_size != data.shape[0]:
         refuse(
             rules.OPERAND_SHAPE,
@@ -90,7 +91,6 @@ def _check(core: Core, dst: Tensor, data: Tensor, engine: Engine) -> Engine:
         return engine
     checks.engine_operand(core, op, "data", data, checks.SBUF_ONLY)
     checks.engine_operand(core, op, "dst", dst, checks.PSUM_ONLY)
-    _check_size(op, data, core.limits.stationary_free, engine)
     if core.has("exact_pe_transpose"):
         require_transposable(core, op, dst, data)
     else:
@@ -110,7 +110,6 @@ def _check_size(op: str, data: Tensor, most: int, engine: Engine) -> None:
 
 
 def _check_vector(op: str, dst: Tensor, data: Tensor) -> None:
-    _check_size(op, data, _VECTOR_BLOCK, Engine.vector)
     if dst.dtype is not data.dtype:
         refuse(
             rules.OPERAND_DTYPE,
