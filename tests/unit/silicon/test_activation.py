@@ -415,6 +415,7 @@ def test_refused_activations() -> None:
         refused("operand-memory", nisa.activation, dst, "exp", empty(on, (8, 4), region="private_hbm"))
         refused("parameter", nisa.activation, dst, "exp", 3.0)
         refused("parameter", nisa.activation, dst, "exp", data, scale="two")
+        refused("parameter", nisa.activation, dst, "exp", data, reduce_cmd=2)
         refused("parameter", nisa.activation, dst, "exp", data, reduce_op="add", reduce_cmd=CMD.load_reduce)
         refused("operator", nisa.activation, dst, "exp", data, reduce_op="maximum", reduce_cmd=CMD.reset_reduce)
         refused("operator", nisa.activation, dst, "exp", data, reduce_cmd=CMD.reset_reduce)

@@ -124,7 +124,10 @@ def test_range_select_rules() -> None:
         refused("operator", call, reduce_op="add")
         refused("parameter", call, reduce_cmd=CMD.load_reduce)
         refused("parameter", call, on_false_value=0.0)
+        refused("parameter", call, on_false_value=b)
         refused("parameter", call, range_start=2**24 - 2)
+        refused("parameter", call, range_start=0.5)
+        refused("parameter", call, reduce_cmd="reset_reduce")
         refused("parameter", call, dst, data, "less", "less", 1.0)
         refused("poisoned-accumulator", call, reduce_cmd=CMD.reduce)
         assert on.trace == []

@@ -60,7 +60,7 @@ def _range_plan(
     reduce_res: Tensor | None,
     reduce_op: str,
     start: int,
-    fill: float,
+    fill: float | Tensor,
 ) -> Plan:
     op = "range_select"
     checks.feature(core, op, "range_select", "the instruction")
@@ -82,7 +82,7 @@ def _range_plan(
             f"Indices are compared in float32, which is exact up to {_LARGEST_INDEX}: keep them within it, and the "
             "bounds relative to them.",
         )
-    if np.float32(fill) != np.float32(FILL):
+    if isinstance(fill, Tensor) or np.float32(fill) != np.float32(FILL):
         refuse(
             rules.PARAMETER,
             f"{op} got on_false_value={fill!r}.",
@@ -111,7 +111,7 @@ def range_select(
     reduce_res: Tensor | None,
     reduce_op: str,
     start: int,
-    fill: float,
+    fill: float | Tensor,
     name: str | None = None,
 ) -> Instruction:
     """Keep the elements whose index (from ``start`` on) passes both comparisons with its partition's bounds."""

@@ -9,13 +9,41 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.ops import activation as activations
 from outcrop.silicon.device.ops import selection, statistics
+from outcrop.silicon.device.ops.tiles import constant
 from outcrop.silicon.device.record import Instruction
+from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki.isa.constants import reduce_cmd
 from outcrop.silicon.nki.operators import operator_name
+
+_Command = reduce_cmd  # arguments of that name hide it
+
+
+def _command(op: str, given: Any) -> str:
+    if not isinstance(given, _Command):
+        refuse(
+            rules.PARAMETER,
+            f"{op} got reduce_cmd={given!r}.",
+            "Pass one of nisa.reduce_cmd, such as nisa.reduce_cmd.reset_reduce.",
+        )
+        raise AssertionError("refused")
+    return given.name
+
+
+def _integer(op: str, role: str, given: Any) -> int:
+    if not isinstance(given, int | np.integer):
+        refuse(
+            rules.PARAMETER,
+            f"{op} got {role}={given!r}, a {type(given).__name__}.",
+            f"{role} must be an integer that is known when the kernel is compiled.",
+        )
+    return int(given)
 
 
 def activation(
@@ -49,7 +77,7 @@ def activation(
         scale,
         operator_name(reduce_op),
         reduce_res,
-        reduce_cmd.name,
+        _command("activation", reduce_cmd),
         name,
     )
 
@@ -117,7 +145,7 @@ def activate2(
         reverse1,
         operator_name(reduce_op),
         reduce_res,
-        reduce_cmd.name,
+        _command("activate2", reduce_cmd),
         name,
     )
 
@@ -137,7 +165,9 @@ def exponential(
     vector engine's accumulator registers: from 0 on with ``reset_reduce``, on top of what they hold with ``reduce``, of
     ``reduce_init`` with ``load_reduce``; ``idle`` leaves them undefined. ``reduce_res`` gets what they hold.
     """
-    return activations.exponential(current(), dst, src, max_value, reduce_res, reduce_cmd.name, reduce_init, name)
+    return activations.exponential(
+        current(), dst, src, max_value, reduce_res, _command("exponential", reduce_cmd), reduce_init, name
+    )
 
 
 def bn_stats(dst: Tensor, data: Tensor, name: Any = None) -> Instruction:
@@ -184,11 +214,11 @@ def range_select(
         operator_name(comp_op1),
         bound0,
         bound1,
-        reduce_cmd.name,
+        _command("range_select", reduce_cmd),
         reduce_res,
         operator_name(reduce_op),
-        int(range_start),
-        selection.FILL if on_false_value is ... else float(on_false_value),
+        _integer("range_select", "range_start", range_start),
+        selection.FILL if on_false_value is ... else constant("range_select", "on_false_value", on_false_value),
         name,
     )
 
@@ -217,7 +247,7 @@ def select_reduce(
         on_true,
         on_false,
         reduce_res,
-        reduce_cmd.name,
+        _command("select_reduce", reduce_cmd),
         operator_name(reduce_op),
         reverse_pred,
         name,
