@@ -61,8 +61,7 @@ def tensor_copy(core: Core, dst: Tensor, src: Tensor, engine: Engine, name: str 
 
 def write_bits(core: Core, dst: Tensor, values: Array) -> None:
     """Move elements of ``dst``'s own type without looking at them."""
-    if values.shape != dst.shape:
-        values = values.reshape(dst.shape)
+    values = operands.shaped(values, dst.shape)
     if dst.dynamic is None and dst.index is None and dst.storage.accumulation is None:
         np.copyto(dst.array, values)
         core.mark_written(dst)

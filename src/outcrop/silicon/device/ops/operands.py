@@ -218,4 +218,4 @@ def finish(core: Core, dst: Tensor, result: Array, out: Array | None) -> None:
     if out is not None:
         core.mark_written(dst)
     else:
-        core.write(dst, result if result.shape == dst.shape else result.reshape(dst.shape))
+        core.write(dst, shaped(result, dst.shape))
