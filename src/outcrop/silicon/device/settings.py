@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from outcrop.silicon import chip
 from outcrop.silicon.chip import Chip
 
+_MOST_KNOWN = 64  # chips whose limits are kept
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,8 +44,21 @@ class Limits:
         return self.psum_banks * self.psum_bank_bytes
 
 
+_known: dict[int, tuple[Chip, Limits]] = {}  # by identity: a chip is large, and hashing it takes longer than this
+
+
 def limits_of(target: Chip) -> Limits:
-    """Read the figures once, at the start of a run."""
+    """The figures of a chip, read once."""
+    found = _known.get(id(target))
+    if found is None:
+        found = target, _read_limits(target)
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[id(target)] = found
+    return found[1]
+
+
+def _read_limits(target: Chip) -> Limits:
     core = target.core
     return Limits(
         generation=core.generation.int_in("count"),

@@ -11,19 +11,13 @@ from outcrop.silicon.device.settings import Limits, limits_of
 from outcrop.silicon.nki.defaults import current_options, find_target
 
 _ALIGNMENT = 4  # bytes; the reference gives no figure; addresses in the vendor's kernels are multiples of it
-_known: dict[int, Limits] = {}
 
 
 def _limits() -> Limits:
     core = maybe_current()
     if core is not None:
         return core.limits
-    target = find_target(current_options().target)
-    limits = _known.get(id(target))
-    if limits is None:
-        limits = limits_of(target)
-        _known[id(target)] = limits  # targets found by name are kept, so ids stay theirs
-    return limits
+    return limits_of(find_target(current_options().target))
 
 
 class TileSize:
