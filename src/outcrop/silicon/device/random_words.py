@@ -16,7 +16,7 @@ from outcrop.silicon.device.dtypes import Array
 WORDS = 6  # of one state
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
@@ -70,12 +70,20 @@ def stream(states: Array, count: int) -> Array:
 def philox(counter: Array, key0: Array, key1: Array) -> Array:
     """Philox4x32-10: ``counter`` is ``[4, …]`` of uint64 below 2^32, as are the keys; ``[4, …]`` words of uint32."""
     c0, c1, c2, c3 = counter
-    for each in range(_ROUNDS):
+    steps = np.arange(_ROUNDS, dtype=np.uint64).reshape((-1,) + (1,) * key0.ndim)
+    keys = zip((key0 + steps * _KEY_STEPS[0]) & _LOW, (key1 + steps * _KEY_STEPS[1]) & _LOW, strict=True)
+    for k0, k1 in keys:
         one, two = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        k0 = (key0 + np.uint64(each * _KEY_STEPS[0])) & _LOW
-        k1 = (key1 + np.uint64(each * _KEY_STEPS[1])) & _LOW
-        c0, c1, c2, c3 = (two >> _HALF) ^ c1 ^ k0, two & _LOW, (one >> _HALF) ^ c3 ^ k1, one & _LOW
-    words: Array = np.stack((c0, c1, c2, c3)).astype(np.uint32)
+        c0, c2 = two >> _HALF, one >> _HALF
+        c0 ^= c1
+        c0 ^= k0
+        c2 ^= c3
+        c2 ^= k1
+        two &= _LOW
+        one &= _LOW
+        c1, c3 = two, one
+    words = np.empty((4, *c0.shape), np.uint32)
+    words[0], words[1], words[2], words[3] = c0, c1, c2, c3
     return words
 
 

@@ -27,6 +27,7 @@ EIGHT = 8
 _SHORTEST, _LONGEST = 8, 16384
 _INDEX_TYPES = (dtypes.uint16, dtypes.uint32)
 _FREE_DIMENSIONS = 2
+_AT_ONCE = 8192  # elements up to which one comparison with all eight values is faster than eight
 
 
 def max8(core: Core, dst: Tensor, src: Tensor, name: str | None) -> Instruction:
@@ -79,8 +80,14 @@ def nc_match_replace8(
 
 def _pair(core: Core, data: Tensor, vals: Tensor, order: range) -> tuple[Array, Array]:
     """``[P, 8]`` positions and whether there is one: each value takes its first occurrence that no earlier one took."""
-    rest = core.read(data).astype(np.float32).reshape(data.shape[0], -1)  # a copy: what is taken becomes NaN
     wanted = core.read_float32(vals).reshape(vals.shape[0], -1)
+    if data.size <= _AT_ONCE:
+        ordered = np.sort(wanted, axis=1)
+        if not (ordered[:, 1:] == ordered[:, :-1]).any():
+            matches = core.read_float32(data).reshape(data.shape[0], 1, -1) == wanted[:, :, None]
+            positions = matches.argmax(axis=2)
+            return positions, np.take_along_axis(matches, positions[:, :, None], axis=2)[:, :, 0]
+    rest = core.read(data).astype(np.float32).reshape(data.shape[0], -1)  # a copy: what is taken becomes NaN
     rows = np.arange(rest.shape[0])
     positions = np.empty((rest.shape[0], EIGHT), np.int64)
     found = np.empty((rest.shape[0], EIGHT), np.bool_)
