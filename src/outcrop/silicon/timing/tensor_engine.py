@@ -56,8 +56,8 @@ class Throttle:
         if law is None:
             return start_ns + stream_ns
         now, left = start_ns, stream_ns
+        self._enter(int(now // law.window_ns))
         while True:
-            self._enter(int(now // law.window_ns))
             rate = law.slow_rate if self.slow else 1.0
             end_of_window = (self.window + 1) * law.window_ns
             possible = (end_of_window - now) * rate
@@ -67,6 +67,7 @@ class Throttle:
             self.busy_ns += possible
             left -= possible
             now = end_of_window
+            self._enter(self.window + 1)
 
     def _enter(self, window: int) -> None:
         assert self.law is not None
