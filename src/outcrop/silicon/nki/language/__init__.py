@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from builtins import range  # noqa: UP029  (the vendor's kernels write nl.range)
 
+from outcrop.silicon.device import dtypes as dtypes
 from outcrop.silicon.device.dtypes import (
     DType,
     bfloat16,
