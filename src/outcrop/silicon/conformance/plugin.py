@@ -49,6 +49,19 @@ def pytest_load_initial_conftests() -> None:
     _Session.names.__enter__()
 
 
+class _HooksOfXdist:
+    """A suite's conftest may implement this hook of pytest-xdist, which need not be installed."""
+
+    @pytest.hookspec()
+    def pytest_configure_node(self, node: object) -> None:
+        """Not called."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    if not pluginmanager.hasplugin("xdist"):
+        pluginmanager.add_hookspecs(_HooksOfXdist)
+
+
 class Program(pytest.Item):
     """A script that is run as its authors run it: by itself, from its own folder."""
 

@@ -96,7 +96,7 @@ def _command(suite: Suite, checkout: Path, scratch: Path, plan: Plan, options: O
     expression = ["-k", options.expression] if options.expression else []
     return [
         sys.executable, "-m", "pytest", "-p", "outcrop.silicon.conformance.plugin", "-p", "no:cacheprovider",
-        "-p", "no:xdist", "-p", "no:randomly", "-s", "-q", "--continue-on-collection-errors",
+        "-p", "no:randomly", "-s", "-q", "--continue-on-collection-errors",
         *arguments, *expression, *dict.fromkeys([*paths, *plan.programs]),
     ]  # fmt: skip
 
