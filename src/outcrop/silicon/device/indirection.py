@@ -111,7 +111,7 @@ def require_beside(op: str, dst: Tensor, source: Tensor) -> None:
 
 def on_tensor_engine(tensor: Tensor) -> Tensor:
     """The operand as the tensor engine takes it: groups of 32 partitions for indirect() views, else as it is."""
-    dynamic = tensor.dynamic
+    dynamic = getattr(tensor, "dynamic", None)  # kernels are not type-checked: what is no tensor is refused later
     if dynamic is None or dynamic.columns is None:
         return tensor
     return tensor._with(

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from outcrop.silicon.device import accumulation, checks, dtypes, rules
+from outcrop.silicon.device import accumulation, checks, dtypes, indirection, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.tensor_engine import (
     PE_TILING,
+    as_read,
     check_indirect,
     check_output,
     check_psum,
     check_sizes,
     check_tiling,
+    run_time_operands,
 )
 from outcrop.silicon.device.ops.transpose import put_exact, require_transposable
 from outcrop.silicon.device.record import Instruction
@@ -69,6 +71,8 @@ def nc_matmul(
     name: str | None = None,
 ) -> Instruction:
     """``onezero`` are the hints on stationary and moving; they change time, never values."""
+    dst, stationary, moving = [indirection.on_tensor_engine(each) for each in (dst, stationary, moving)]
+    dst, stationary, moving = as_read(dst), as_read(stationary), as_read(moving)
     plan = core.checked(
         _check, dst, stationary, moving, onezero, is_transpose, accumulate, tile_position, tile_size, perf_mode
     )
@@ -77,7 +81,8 @@ def nc_matmul(
             _transpose(core, dst, stationary, moving)
         else:
             multiply(core, dst, _operand(core, stationary, plan), _operand(core, moving, plan), accumulate)
-    return core.record("nc_matmul", Engine.tensor, (dst,), (stationary, moving), plan.params, name)
+    reads = (stationary, moving, *run_time_operands(dst, stationary, moving))
+    return core.record("nc_matmul", Engine.tensor, (dst,), reads, plan.params, name)
 
 
 def multiply(core: Core, dst: Tensor, stationary: Array, moving: Array, accumulate: bool | None) -> None:
@@ -144,7 +149,7 @@ def _check(
     columns, free = stationary.free_size // pair, moving.free_size // pair
     check_sizes(core, op, dst, stationary, moving, columns, free)
     check_tiling(core, op, stationary, columns, tile_position, tile_size)
-    check_indirect(op, (dst, stationary, moving), tile_position)
+    check_indirect(op, dst, (stationary, moving), tile_position)
     if is_transpose and moving.is_indirect():
         _refuse_parameter(f"{op} with is_transpose=True got the indirect moving {moving.describe()}.", "Copy it first.")
     if exact:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.silicon.device import access, checks, dtypes, rules
+from outcrop.silicon.device import access, checks, dtypes, indirection, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.matmul import multiply
 from outcrop.silicon.device.ops.tensor_engine import (
@@ -73,6 +73,9 @@ def nc_matmul_mx(
     name: str | None = None,
 ) -> Instruction:
     """``dst (+)= stationary.T @ moving``, contracted over partitions and over the 4 values of each element."""
+    dst, stationary, moving, stationary_scale, moving_scale = [
+        indirection.on_tensor_engine(each) for each in (dst, stationary, moving, stationary_scale, moving_scale)
+    ]
     params = core.checked(
         _check_matmul, dst, stationary, moving, stationary_scale, moving_scale, tile_position, tile_size, accumulate
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outcrop.silicon.device import checks, dtypes, rules
+from outcrop.silicon.device import checks, dtypes, indirection, rules
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.tensor import Tensor
 
@@ -100,15 +100,47 @@ def check_tiling(
         )
 
 
-def check_indirect(op: str, operands: tuple[Tensor, ...], tile_position: tuple[int, ...]) -> None:
-    """Tensor indirection goes with the whole array only."""
-    for tensor in operands:
-        if tensor.dynamic is not None and tensor.dynamic.columns is not None and any(tile_position):
+def check_indirect(op: str, dst: Tensor, sources: tuple[Tensor, ...], tile_position: tuple[int, ...]) -> None:
+    """Tensor indirection goes with the whole array, with small types, and with the index of dst beside the data."""
+    for tensor in (dst, *sources):
+        if not _is_gathered(tensor):
+            continue
+        if any(tile_position):
             refuse(
                 PE_TILING,
                 f"{op} got the indirect operand {tensor.describe()} and tile_position={tile_position}.",
                 "Tensor indirection works at tile_position (0, 0) only.",
             )
+        if tensor.dtype in (dtypes.float32, dtypes.tfloat32):
+            refuse(
+                indirection.TENSOR_INDIRECTION,
+                f"{op} got the indirect operand {tensor.describe()}.",
+                "On the tensor engine it must be of 16 or 8 bits: bfloat16, float16 or a float8 type.",
+            )
+    indirection.require_beside(op, dst, sources[0])
+
+
+def _is_gathered(tensor: Tensor) -> bool:
+    return tensor.dynamic is not None and tensor.dynamic.columns is not None
+
+
+def as_read(tensor: Tensor) -> Tensor:
+    """The operand with offsets in the groups of the tensor engine, where it has offsets."""
+    if isinstance(tensor, Tensor) and tensor.dynamic is not None:
+        return indirection.on_tensor_engine(tensor)
+    return tensor
+
+
+def run_time_operands(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors from which addresses come at run time; each once."""
+    found: dict[int, Tensor] = {}
+    for tensor in tensors:
+        dynamic = tensor.dynamic
+        if dynamic is not None:
+            for each in (dynamic.scalar, dynamic.vector, dynamic.columns):
+                if isinstance(each, Tensor):
+                    found[id(each)] = each
+    return tuple(found.values())
 
 
 def check_output(core: Core, op: str, dst: Tensor) -> None:
