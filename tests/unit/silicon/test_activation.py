@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel_rig import core, empty, get, put
+from outcrop.silicon.device.activation_functions import ACTIVATIONS
 from outcrop.silicon.device.core import Core
 from outcrop.silicon.device.regions import Engine
 from outcrop.silicon.device.rules import KernelRefused, KernelWarning
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki import isa as nisa
+from outcrop.silicon.nki import language as nl
 
 Array = np.ndarray[Any, Any]
 CMD = nisa.reduce_cmd
@@ -59,6 +61,25 @@ def test_constant_bias() -> None:
         dst = empty(on, (4, 3))
         nisa.activation(dst, np.square, put(on, np.full((4, 3), 2.0, np.float32)), bias=1, scale=np.float32(3))
         assert (get(on, dst) == 49).all()
+
+
+def test_bias_alone_leaves_the_data_as_it_was() -> None:
+    x, b = values(4, 3), values(4, 1)
+    with core() as on:
+        data, dst = put(on, x), empty(on, (4, 3))
+        nisa.activation(dst, "abs", data, bias=put(on, b))
+        assert np.array_equal(get(on, dst), np.abs(x + b))
+        assert np.array_equal(get(on, data), x)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_functions_go_by_their_names_in_the_language(name: str) -> None:
+    x = np.linspace(0.5, 1.5, 12, dtype=np.float32).reshape(3, 4)
+    with core() as on:
+        dst = empty(on, x.shape)
+        made = nisa.activation(dst, getattr(nl, name), put(on, x))
+        assert np.array_equal(get(on, dst), ACTIVATIONS[name](x))
+        assert made.params["op"] == name
 
 
 def test_copy_applies_scale_and_bias_too() -> None:
@@ -211,6 +232,11 @@ def test_registers_belong_to_partitions() -> None:
         nisa.activation(dst[32:], "copy", data[32:], reduce_res=high)
         assert (get(on, low) == 4).all()
         assert (get(on, high) == 8).all()
+        nisa.activation_reduce(dst[:32], "copy", data[32:], "add", None, scale=3.0)  # those of the input, not of dst
+        nisa.activation(dst[:32], "copy", data[:32], reduce_res=low)
+        nisa.activation(dst[:32], "copy", data[32:], reduce_res=high)
+        assert (get(on, low) == 4).all()
+        assert (get(on, high) == 12).all()
 
 
 def test_reduce_res_may_lie_within_dst_and_dst_may_be_one_column() -> None:
@@ -394,6 +420,15 @@ def test_exponential_subtracts_and_adds_up() -> None:
         assert get(on, res) == pytest.approx(total + 7, rel=1e-6)
         nisa.exponential(dst, src, 1.0)
         refused("poisoned-accumulator", nisa.exponential, dst, src, reduce_cmd=CMD.reduce)
+
+
+def test_the_vector_engines_registers_belong_to_the_partitions_of_the_input() -> None:
+    with core("trn3") as on:
+        src, dst, res = put(on, np.zeros((64, 4), np.float32)), empty(on, (64, 4)), empty(on, (32, 1))
+        nisa.exponential(dst[:32], src[32:], reduce_cmd=CMD.reset_reduce)
+        refused("poisoned-accumulator", nisa.exponential, dst[32:], src[:32], reduce_cmd=CMD.reduce)
+        nisa.exponential(dst[:32], src[32:], reduce_res=res, reduce_cmd=CMD.reduce)
+        assert (get(on, res) == 8).all()
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
