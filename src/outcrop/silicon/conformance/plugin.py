@@ -39,16 +39,6 @@ class _Session:
             file.write(json.dumps(line) + "\n")
 
 
-def pytest_load_initial_conftests() -> None:
-    """Before any file of the suite is imported."""
-    _Session.plan = Plan.from_json(Path(os.environ[VARIABLE]).read_text(encoding="utf-8"))
-    stand_ins.install()
-    from outcrop.silicon.nki.activate import activate  # noqa: PLC0415  (heavy, and only wanted in this process)
-
-    _Session.names = activate(target=_Session.plan.target)  # kept: its end would take the names away again
-    _Session.names.__enter__()
-
-
 class _HooksOfXdist:
     """A suite's conftest may implement this hook of pytest-xdist, which need not be installed."""
 
@@ -57,9 +47,16 @@ class _HooksOfXdist:
         """Not called."""
 
 
-def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    if not pluginmanager.hasplugin("xdist"):
-        pluginmanager.add_hookspecs(_HooksOfXdist)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before any file of the suite is imported."""
+    if not early_config.pluginmanager.hasplugin("xdist"):
+        early_config.pluginmanager.add_hookspecs(_HooksOfXdist)
+    _Session.plan = Plan.from_json(Path(os.environ[VARIABLE]).read_text(encoding="utf-8"))
+    stand_ins.install()
+    from outcrop.silicon.nki.activate import activate  # noqa: PLC0415  (heavy, and only wanted in this process)
+
+    _Session.names = activate(target=_Session.plan.target)  # kept: its end would take the names away again
+    _Session.names.__enter__()
 
 
 class Program(pytest.Item):
@@ -114,6 +111,14 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
     elif report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         _Session.write(case=report.nodeid, outcome="skipped", reason=first_line(reason), seconds=0.0)
+
+
+def pytest_collection_finish() -> None:
+    """Attributes that a suite reads in its simulation mode and sets in others only."""
+    for module, owner, attribute in _Session.plan.absent:
+        found = getattr(sys.modules.get(module), owner, None)
+        if found is not None and not hasattr(found, attribute):
+            setattr(found, attribute, None)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -171,7 +176,7 @@ _MEMORY_WORDS = ("MemoryError", "Unable to allocate", "can't allocate memory", "
 
 
 def _reason(longrepr: Any) -> str:
-    crash = getattr(longrepr, "reprcrash", None)
+    crash = _crash(longrepr)
     if crash is not None:
         return first_line(crash.message)
     lines = str(longrepr).splitlines()
@@ -179,7 +184,13 @@ def _reason(longrepr: Any) -> str:
     return first_line((marked or lines or [""])[-1])
 
 
+def _crash(longrepr: Any) -> Any:
+    """Of several exceptions in a chain, the first, which caused the others."""
+    chain = getattr(longrepr, "chain", None)
+    return chain[0][1] if chain else getattr(longrepr, "reprcrash", None)
+
+
 def _where(longrepr: Any) -> str:
-    """The last line of the traceback inside Outcrop, else where it was raised."""
-    crash = getattr(longrepr, "reprcrash", None)
+    """Where it was raised."""
+    crash = _crash(longrepr)
     return f"{crash.path}:{crash.lineno}" if crash is not None else ""

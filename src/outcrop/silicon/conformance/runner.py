@@ -54,6 +54,7 @@ def run_suite(
             programs=tuple(str(each) for each in _programs(suite, checkout, options.paths)),
             done=tuple(case.case for case in _read(lines)[0] if case.outcome != "not collected"),
             stride=options.stride,
+            absent=suite.absent,
             collect_only=options.collect_only,
         )
         (scratch / "plan.json").write_text(plan.to_json(), encoding="utf-8")

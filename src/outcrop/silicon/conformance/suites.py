@@ -25,6 +25,7 @@ class Suite:
     arguments: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()  # folders for the import path
     environment: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[tuple[str, str, str], ...] = ()  # (module, class, attribute): read by the suite, and set by nothing
 
     def is_in(self, checkout: Path) -> bool:
         return all((checkout / mark).exists() for mark in self.marks)
@@ -62,7 +63,8 @@ SUITES: dict[str, Suite] = {
                 "--override-ini=log_level=WARNING",
             ),
             imports=(".", "src"),
-            environment={"NEURON_PYTHONHASHSEED": "0"},
+            environment={"NEURON_PYTHONHASHSEED": "0", "NKILIB_SIMULATION_RUN_ALL": "1"},
+            absent=(("test.utils.test_orchestrator", "Orchestrator", "_compiled_kernel"),),
         ),
         Suite(
             "nki-samples",

@@ -21,6 +21,7 @@ class Plan:
     programs: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
     stride: int = 1
+    absent: tuple[tuple[str, str, str], ...] = ()
     collect_only: bool = False
 
     def to_json(self) -> str:

@@ -25,6 +25,7 @@ OWN = {
     "scipy.linalg": "science",
     "allpairspy": "pairs",
     "attr": "records",
+    "nki.compiler.frontend": "compiler_frontend",
 }
 INERT = (
     "fabric2",
