@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from kernel_rig import core, empty, get, put
 from outcrop.silicon.device.core import Core
 from outcrop.silicon.device.dtypes import ALL, DType, find
+from outcrop.silicon.device.rules import KernelRefused
 from outcrop.silicon.device.tensor import Tensor
+from outcrop.silicon.device.views import DynamicSlice
 from outcrop.silicon.nki import isa as nisa
 
 Array = np.ndarray[Any, Any]
@@ -259,6 +261,58 @@ def test_reciprocal_is_rounded_once(dtype: str) -> None:
         dst = empty(c, values.shape, dtype)
         nisa.reciprocal(dst, put(c, values))
         assert np.array_equal(get(c, dst), rounded(1 / values.astype(np.float64), find(dtype)))
+
+
+# -- run-time addresses -----------------------------------------------------------------------------------------------
+
+
+def test_registers_place_operands_at_run_time() -> None:
+    values = np.arange(64, dtype=np.float32).reshape(4, 16)
+    with core() as c:
+        data, dst = put(c, values), put(c, np.zeros((4, 16)), "float32")
+        at = nisa.register_alloc(3)
+        window = DynamicSlice(at, 5)
+        nisa.tensor_copy(dst[:, window], data[:, 0:5])
+        nisa.tensor_tensor(dst[:, window], dst[:, window], data[:, window], "add")
+        column = data[:, DynamicSlice(at, 1)]
+        nisa.tensor_scalar(dst[:, window], dst[:, window], "multiply", 2.0, op1="add", operand1=column)
+        nisa.memset(dst[:, DynamicSlice(at, 1)], -1.0)
+        got = get(c, dst)
+    wanted = np.zeros((4, 16), np.float32)
+    wanted[:, 3:8] = (values[:, 0:5] + values[:, 3:8]) * 2 + values[:, 3:4]
+    wanted[:, 3] = -1
+    assert np.array_equal(got, wanted)
+
+
+def test_indirect_operands_gather_and_scatter() -> None:
+    """One group of 16 partitions; offset i at index[i % 16, i // 16]."""
+    values = np.arange(16 * 24, dtype=np.float32).reshape(16, 24)
+    offsets = np.random.default_rng(11).permutation(24)[:16].astype(np.int32)
+    with core("trn3") as c:
+        data, index = put(c, values), put(c, offsets[:, None])
+        dst, scattered = empty(c, (16, 16)), put(c, np.zeros((16, 24)), "float32")
+        nisa.tensor_copy(dst, data.indirect(index))
+        assert np.array_equal(get(c, dst), values[:, offsets])
+        nisa.tensor_tensor(scattered.indirect(index), data.indirect(index), dst, "subtract")
+        nisa.tensor_scalar(scattered.indirect(index), data[:, 0:16], "add", 1.0)
+        got = get(c, scattered)
+        with pytest.raises(KernelRefused) as err:
+            nisa.tensor_copy(dst, data.indirect(index), engine=nisa.engine.gpsimd)
+        assert err.value.rule.name == "engine"
+        with pytest.raises(KernelRefused) as err:
+            nisa.tensor_tensor(dst, dst, data.indirect(index), "add")
+        assert err.value.rule.name == "tensor-indirection"
+        in_psum = empty(c, (16, 24), region="psum")
+        with pytest.raises(KernelRefused) as err:
+            nisa.tensor_copy(in_psum.indirect(index), dst, engine=nisa.engine.scalar)
+        assert err.value.rule.name == "tensor-indirection"
+        nisa.tensor_copy(in_psum.indirect(index), dst)
+    wanted = np.zeros((16, 24), np.float32)
+    wanted[:, offsets] = values[:, 0:16] + 1
+    assert np.array_equal(got, wanted)
+    with core("trn2") as c, pytest.raises(KernelRefused) as err:
+        nisa.tensor_copy(empty(c, (16, 16)), put(c, values).indirect(put(c, offsets[:, None])))
+    assert err.value.rule.name == "generation"
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
