@@ -9,8 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from kernel_rig import CHIPS, core, get, put
 
+from kernel_rig import CHIPS, core, get, put
 from outcrop.silicon.device.rules import KernelRefused
 from outcrop.silicon.nki import language as nl
 

@@ -10,8 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from kernel_rig import CHIPS, core, get, put
 
+from kernel_rig import CHIPS, core, get, put
 from outcrop.base.errors import UserError
 from outcrop.silicon.device.dtypes import ALL
 from outcrop.silicon.device.rules import KernelRefused
@@ -34,7 +34,7 @@ def refused_rule(call: Callable[[], Any]) -> str:
     return refused.value.rule.name
 
 
-# -- reductions ---------------------------------------------------------------------------------------------------------
+# -- reductions -------------------------------------------------------------------------------------------------------
 
 REDUCTIONS = {"max": np.max, "min": np.min, "sum": np.sum, "mean": np.mean, "prod": np.prod, "var": np.var}
 
@@ -111,7 +111,7 @@ def test_rms_norm(weights: str, target: str):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-# -- movement -----------------------------------------------------------------------------------------------------------
+# -- movement ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.int32, np.int8, ml_dtypes.float8_e5m2])
@@ -205,7 +205,7 @@ def test_gather_flattened(dtype: Any):
     np.testing.assert_array_equal(found, np.take_along_axis(X, indices.astype(np.int64), axis=1))
 
 
-# -- creation -----------------------------------------------------------------------------------------------------------
+# -- creation ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("buffer", ["sbuf", "psum", "private_hbm", "shared_hbm"])
@@ -293,7 +293,7 @@ def test_identity_matrices():
         np.testing.assert_array_equal(get(on, target), np.eye(9))
 
 
-# -- names, sizes, printing ---------------------------------------------------------------------------------------------
+# -- names, sizes, printing -------------------------------------------------------------------------------------------
 
 
 def test_tensors_are_called_by_the_variable_that_they_are_assigned_to():

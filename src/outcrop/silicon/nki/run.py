@@ -7,6 +7,7 @@ way: the trace of each core, the fullest moment of each on-chip memory, and what
 from __future__ import annotations
 
 import inspect
+import operator
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,14 +202,14 @@ class _Call:
 def _grid(grid: int | Sequence[int] | None) -> tuple[int, ...]:
     if grid is None:
         return ()
-    sizes = (grid,) if isinstance(grid, int) else tuple(grid)
-    if len(sizes) != 1 or not isinstance(sizes[0], int) or not 1 <= sizes[0] <= MOST_CORES:
+    sizes: tuple[Any, ...] = tuple(grid) if isinstance(grid, (tuple, list)) else (grid,)
+    if len(sizes) != 1 or not hasattr(sizes[0], "__index__") or not 1 <= operator.index(sizes[0]) <= MOST_CORES:
         refuse(
             LAUNCH_GRID,
             f"A kernel was launched on the grid {list(sizes)}.",
             "Launch it as kernel(...) or kernel[1](...) on one core, or as kernel[2](...) on two.",
         )
-    return sizes
+    return (operator.index(sizes[0]),)
 
 
 def _of_rank(value: Any, rank: int, ranks: int) -> Any:
