@@ -273,3 +273,33 @@ def test_timing_only_follows_no_state() -> None:
         constant(on, dst, 1, accumulate=True)
         assert on.trace[-1].params["accumulate"] is True
         assert dst.storage.accumulation is None
+
+
+def test_scattered_sums_are_kept_by_the_elements_that_they_reach() -> None:
+    with core("trn3") as on:
+        whole = empty(on, (32, 8), "bfloat16", region="psum")
+        columns = {name: np.resize(picked, (32, 1)) for name, picked in (("low", [1, 3]), ("both", [3, 5]))}
+        indices = {name: put(on, picked, "int32") for name, picked in columns.items()}
+        one, two = put(on, np.ones((32, 32)), "bfloat16"), put(on, np.ones((32, 2)), "bfloat16")
+        made = nisa.nc_matmul(whole.indirect(indices["low"], 2), one, two)
+        assert indices["low"].access() in made.reads
+        nisa.nc_matmul(whole.indirect(indices["both"], 2), one, two)
+        np.testing.assert_array_equal(get(on, whole[:, 1:6:2]).astype(float), [[32, 64, 32]] * 32)
+        with refusal("never written"):
+            nisa.nc_matmul(whole[:, 0:2], one, two, accumulate=True)
+        nisa.nc_matmul(whole.indirect(indices["low"], 2), one, two, accumulate=True)
+        nisa.nc_matmul(whole.indirect(indices["both"], 2), one, two, accumulate=False)
+        np.testing.assert_array_equal(get(on, whole[:, 1:6:2]).astype(float), [[64, 32, 32]] * 32)
+
+
+def test_a_run_time_column_of_psum_is_added_to_where_it_is() -> None:
+    with core() as on:
+        whole = empty(on, (8, 4, 16), region="psum")
+        slot = put(on, np.full((1, 1), 2), "int32")
+        dst = whole[:, slot, :]
+        for _ in range(2):
+            made = nisa.nc_matmul(dst, put(on, np.ones((4, 8)), "bfloat16"), put(on, np.ones((4, 16)), "bfloat16"))
+        assert slot.access() in made.reads
+        np.testing.assert_array_equal(get(on, whole[:, 2]), np.full((8, 16), 8.0))
+        with pytest.raises(KernelRefused):
+            get(on, whole[:, 1])

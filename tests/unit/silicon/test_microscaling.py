@@ -302,3 +302,19 @@ def test_row_tiles_and_scale_quadrants_of_an_mx_matmul() -> None:
         for wrong in (scale[0:32], scale[33:64], scale[48:64]):
             with refusal("mx-scale-layout"):
                 nisa.nc_matmul_mx(dst, part, part, its_scale, wrong)
+
+
+def test_indirect_data_and_scales_share_an_index() -> None:
+    random = np.random.default_rng(0)
+    with core("trn3") as on:
+        data, scale = empty(on, (32, 6), "float8_e5m2_x4"), empty(on, (32, 6), "uint8")
+        nisa.quantize_mx(data, put(on, random.standard_normal((32, 24)), "bfloat16"), scale)
+        on.write(scale[4:], np.full((28, 6), 127, np.uint8))
+        index = put(on, np.resize([5, 0, 2, 2], (32, 1)), "int32")
+        dst, plain = empty(on, (4, 6), region="psum"), empty(on, (6, 6), region="psum")
+        made = nisa.nc_matmul_mx(dst, data.indirect(index, 4), data, scale.indirect(index, 4), scale)
+        assert made.reads.count(index.access()) == 1
+        nisa.nc_matmul_mx(plain, data, data, scale, scale)
+        np.testing.assert_array_equal(get(on, dst), get(on, plain)[[5, 0, 2, 2]])
+        with refusal("tensor-indirection"):
+            nisa.nc_matmul_mx(dst, data.indirect(index, 4), data, scale[:, :4], scale)

@@ -73,6 +73,8 @@ def test_eight_bit_elements_become_sixteen_with_a_zero_upper_byte(dtype: str) ->
         nisa.nc_transpose(pairs[:, :, 0], data)
         np.testing.assert_array_equal(raw(get(on, pairs))[..., 0], raw(values).T)
         np.testing.assert_array_equal(raw(get(on, pairs))[..., 1], 0)
+        with refusal("operand-dtype"):
+            nisa.nc_transpose(pairs[:, :, 1], data)
         words = empty(on, (24, 40), "uint16", region="psum")
         nisa.nc_transpose(words, data)
         np.testing.assert_array_equal(get(on, words), raw(values).T.astype(np.uint16))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from outcrop.silicon.device import accumulation, checks, dtypes, indirection, rules
+from outcrop.silicon.device import accumulation, checks, dtypes, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.tensor_engine import (
     PE_TILING,
@@ -71,7 +71,6 @@ def nc_matmul(
     name: str | None = None,
 ) -> Instruction:
     """``onezero`` are the hints on stationary and moving; they change time, never values."""
-    dst, stationary, moving = [indirection.on_tensor_engine(each) for each in (dst, stationary, moving)]
     dst, stationary, moving = as_read(dst), as_read(stationary), as_read(moving)
     plan = core.checked(
         _check, dst, stationary, moving, onezero, is_transpose, accumulate, tile_position, tile_size, perf_mode

@@ -20,11 +20,13 @@ from outcrop.silicon.device import access, checks, dtypes, indirection, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.matmul import multiply
 from outcrop.silicon.device.ops.tensor_engine import (
+    as_read,
     check_indirect,
     check_output,
     check_psum,
     check_sizes,
     check_tiling,
+    run_time_operands,
 )
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.refusal import refuse
@@ -73,16 +75,16 @@ def nc_matmul_mx(
     name: str | None = None,
 ) -> Instruction:
     """``dst (+)= stationary.T @ moving``, contracted over partitions and over the 4 values of each element."""
-    dst, stationary, moving, stationary_scale, moving_scale = [
-        indirection.on_tensor_engine(each) for each in (dst, stationary, moving, stationary_scale, moving_scale)
-    ]
+    dst, stationary, moving = as_read(dst), as_read(stationary), as_read(moving)
+    stationary_scale, moving_scale = as_read(stationary_scale), as_read(moving_scale)
     params = core.checked(
         _check_matmul, dst, stationary, moving, stationary_scale, moving_scale, tile_position, tile_size, accumulate
     )
     if core.values:
         one, two = _scaled(core, stationary, stationary_scale), _scaled(core, moving, moving_scale)
         multiply(core, dst, one, two, accumulate)
-    reads = (stationary, moving, stationary_scale, moving_scale)
+    operands = (stationary, moving, stationary_scale, moving_scale)
+    reads = (*operands, *run_time_operands(dst, *operands))
     return core.record("nc_matmul_mx", Engine.tensor, (dst,), reads, params, name)
 
 
@@ -164,10 +166,10 @@ def _check_matmul(
         checks.dtype_in(core, op, role, data, _PACKED)
         _check_partitions(op, role, data)
         _check_scale(core, op, f"{role}_scale", scale, data)
-        if data.is_indirect() != scale.is_indirect():
+        if _index_of(data) != _index_of(scale):
             refuse(
-                rules.PARAMETER,
-                f"{op} got {role} {data.describe()} and {role}_scale {scale.describe()}, one of them indirect.",
+                indirection.TENSOR_INDIRECTION,
+                f"{op} got {role} {data.describe()} and {role}_scale {scale.describe()}, which are not indirect alike.",
                 "Data and scales are one logical tensor: make both indirect with the same index, or neither.",
             )
     checks.engine_operand(core, op, "dst", dst, checks.PSUM_ONLY)
@@ -180,9 +182,14 @@ def _check_matmul(
             "It must be even: pad it with a column of zeros.",
         )
     check_tiling(core, op, stationary, stationary.free_size, tile_position, tile_size, by_column=False)
-    check_indirect(op, (dst, stationary, moving), tile_position)
+    check_indirect(op, dst, (stationary, moving), tile_position)
     check_psum(core, op, dst)
     return {"accumulate": accumulate, "tile_position": tile_position, "tile_size": tile_size}
+
+
+def _index_of(tensor: Tensor) -> tuple[Any, ...] | None:
+    dynamic = tensor.dynamic
+    return None if dynamic is None or dynamic.columns is None else dynamic.columns.signature
 
 
 def _check_quantize(core: Core, dst: Tensor, src: Tensor, dst_scale: Tensor) -> int:
@@ -214,7 +221,7 @@ def _check_partitions(op: str, role: str, data: Tensor) -> None:
 
 def _check_scale(core: Core, op: str, role: str, scale: Tensor, data: Tensor) -> None:
     """The scales of ``data``; unlike other operands they may start inside a quadrant."""
-    if not isinstance(scale, Tensor) or scale.buffer not in checks.SBUF_ONLY:
+    if not isinstance(scale, Tensor) or scale.buffer not in checks.SBUF_ONLY or scale.dynamic is not None:
         checks.engine_operand(core, op, role, scale, checks.SBUF_ONLY)
     checks.dtype_in(core, op, role, scale, _SCALES)
     needed = data.shape[0] - _QUADRANT + _ROWS

@@ -113,7 +113,7 @@ def check_indirect(op: str, dst: Tensor, sources: tuple[Tensor, ...], tile_posit
             )
         if tensor.dtype in (dtypes.float32, dtypes.tfloat32):
             refuse(
-                indirection.TENSOR_INDIRECTION,
+                rules.OPERAND_DTYPE,
                 f"{op} got the indirect operand {tensor.describe()}.",
                 "On the tensor engine it must be of 16 or 8 bits: bfloat16, float16 or a float8 type.",
             )
@@ -159,6 +159,8 @@ def check_psum(core: Core, op: str, dst: Tensor) -> None:
             f"{op} got dst {dst.describe()}.",
             "Start at an even element of a 16-bit PSUM tensor, for instance by giving each slot two elements.",
         )
+    if _is_gathered(dst):
+        return
     for size, stride in zip(dst.shape, dst.strides, strict=True):
         if size > 1 and stride == 0:
             refuse(

@@ -140,7 +140,7 @@ def require_transposable(core: Core, op: str, dst: Tensor, data: Tensor) -> None
     if dst.dtype in (dtypes.uint16, dtypes.int16):
         return
     even = all(stride % 2 == 0 for size, stride in zip(dst.shape, dst.strides, strict=True) if size > 1)
-    if dst.dtype is not data.dtype or not even or dst.offset % 2 or dst.row_elements % 2:
+    if dst.dtype is not data.dtype or not even or dst.offset % 2:
         refuse(
             rules.OPERAND_DTYPE,
             f"{op} transposes {data.describe()} to dst {dst.describe()} with pattern {dst.get_pattern()}.",
