@@ -107,7 +107,7 @@ def _range(tile: Tile, item: Any, dim: int, size: int) -> tuple[int, int, int]:
         stop = size if item.stop is None else int(item.stop)
         start, stop = start + size if start < 0 else start, stop + size if stop < 0 else stop
         count = -(-(stop - start) // step)
-    if count < 1 or step < 1 or start < 0 or start + (count - 1) * step >= size:
+    if count < 1 or step < 1 or start < 0:  # beyond the end is for a mask to leave out, as for nl.arange
         refuse(
             rules.OUT_OF_BOUNDS,
             f"The slice {start}:{start + (count - 1) * step + 1}:{step} of dimension {dim} leaves {tile.describe()}.",

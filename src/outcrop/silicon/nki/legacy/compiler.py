@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -15,7 +16,15 @@ from outcrop.silicon.nki import language
 from outcrop.silicon.nki.legacy import memory
 from outcrop.silicon.nki.legacy.memory import Buffer
 
-Place = Callable[[tuple[int, ...], int, int], tuple[int, ...]]
+Place = Callable[..., tuple[int, ...]]
+
+
+def _ask(func: Place, index: tuple[int, ...], partitions: int, row: int) -> tuple[int, ...]:
+    """A kernel's own allocation function, by its documented parameter names where it has them."""
+    names = inspect.signature(func).parameters
+    if "idx" in names and "pdim_size" in names and "fdim_size" in names:
+        return tuple(int(each) for each in func(idx=index, pdim_size=partitions, fdim_size=row))
+    return tuple(int(each) for each in func(index, partitions, row))
 
 
 def _turn(index: tuple[int, ...], tiles: tuple[int, ...]) -> int:
@@ -38,7 +47,13 @@ class StateBuffer:
 
     def alloc(self, func: Place) -> Buffer:
         """``func(block index, partitions, bytes per partition)`` gives ``(start partition, byte)``."""
-        return Buffer("sbuf", MemoryRegion.sbuf, lambda *size: (int((place := func(*size))[0]), int(place[1])))
+
+
+        def place(index: tuple[int, ...], partitions: int, row: int) -> tuple[int, int]:
+            start, byte = _ask(func, index, partitions, row)
+            return start, byte
+
+        return Buffer("sbuf", MemoryRegion.sbuf, place)
 
     def mod_alloc(
         self,
@@ -72,7 +87,7 @@ class PartialSums:
         """``func(block index, partitions, bytes per partition)`` gives ``(bank, start partition, byte in it)``."""
 
         def place(index: tuple[int, ...], partitions: int, row: int) -> tuple[int, int]:
-            bank, start, byte = (int(each) for each in func(index, partitions, row))
+            bank, start, byte = _ask(func, index, partitions, row)
             return start, bank * current().limits.psum_bank_bytes + byte
 
         return Buffer("psum", MemoryRegion.psum, place)

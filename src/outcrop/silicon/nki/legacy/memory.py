@@ -186,8 +186,9 @@ def full(
     """A tensor filled with a number. Zeros in PSUM take no instruction: the first matmul of a sum makes them."""
     made: Any = ndarray(shape, dtype, buffer=buffer, name=name)
     tiles = list(made.tiles.values()) if isinstance(made, Blocks) else [made]
+    number = fill_value.item() if isinstance(fill_value, np.generic) else fill_value
     for tile in tiles:
-        _fill(tile, fill_value)
+        _fill(tile, number)
     result: Tile = made
     return result
 

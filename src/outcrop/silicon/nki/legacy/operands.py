@@ -18,7 +18,12 @@ from outcrop.silicon.nki.legacy.indices import Index
 from outcrop.silicon.nki.legacy.regions import Region, region_of
 from outcrop.silicon.nki.legacy.tile import Tile, around
 
-NUMBERS = (int, float, np.number, np.bool_)
+NUMBERS = (int, float, np.generic)  # low-precision NumPy scalars too
+
+
+def number(value: Any) -> Any:
+    """A Python number for any of them, which the device's instructions take."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def tile(value: Any, role: str) -> Tile:
@@ -40,7 +45,7 @@ def kind_or(dtype: Any, otherwise: DType) -> DType:
 def vector(value: Any, region: Region | None, rows: int, *, wide: bool = True) -> Any:
     """A scalar operand: a number as it is, a tile as one element per partition (float32 where ``wide``)."""
     if value is None or is_number(value):
-        return value
+        return number(value)
     given = tile(value, "a scalar operand")
     if given.shape[0] == 1 and rows != 1:
         given = results.broadcast(given, (rows, *given.shape[1:]))

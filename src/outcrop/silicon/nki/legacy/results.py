@@ -96,7 +96,8 @@ def assign(target: Tile, value: Any) -> None:
         if not _retarget(target, value):
             _copy(target, value)
         return
-    if not isinstance(value, (int, float, np.number, np.bool_)):
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, (int, float)):
         refuse(rules.PARAMETER, f"{value!r} is assigned to {target.describe()}.", "Assign a tile or a number.")
     tensor = target.device()
     if not target.on_chip:

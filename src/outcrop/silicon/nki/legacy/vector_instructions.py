@@ -21,6 +21,7 @@ from outcrop.silicon.nki.legacy.operands import (
     computed,
     is_number,
     kind_or,
+    number,
     part,
     rows_of,
     tile,
@@ -348,7 +349,7 @@ def memset(
     region = part(mask, sizes)
     out = results.new(sizes, kind(dtype))
     if region is None or not region.empty:
-        isa.memset(out.device(region), value, engine)
+        isa.memset(out.device(region), number(value), engine)
     return results.finish(out, region)
 
 
