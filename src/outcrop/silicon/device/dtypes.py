@@ -170,7 +170,8 @@ def _to_integer(values: Array, target: np.dtype[Any]) -> Array:
     if values.dtype.kind in "iu":
         wide: Array = np.clip(values.astype(np.int64), info.min, info.max).astype(target)
         return wide
-    rounded = np.rint(values.astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        rounded = np.rint(values.astype(np.float64))
     rounded = np.nan_to_num(np.clip(rounded, info.min, info.max), nan=0.0)
     whole: Array = rounded.astype(target)
     return whole

@@ -5,9 +5,8 @@ any pattern. Where the types are equal it moves bits; else each element goes thr
 
 Choices where the documentation is silent: ``dge_mode.unknown`` becomes the software mode for gathers and scatters, else
 the hardware mode where the chip has it and no type changes, else for run-time addresses the software mode, else
-``none``. An index is out
-of bounds when any element of its row lies outside the storage, and then the whole row is left out. Of a scatter's
-equal indices, the last row stays (the hardware does not promise an order).
+``none``. An index is out of bounds when any element of its row lies outside the storage, and then the whole row is left
+out. Of a scatter's equal indices, the last row stays (the hardware does not promise an order).
 
 Not covered: DMA from and to PSUM, which the reference leaves out, is refused but may be relaxed.
 """
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 DMA_SHAPE = rules.rule(
     "dma-shape",
-    "A DMA writes every element of its destination once, and steps through partitions one by one.",
+    "A DMA writes every element of its destination once.",
     "Rules of the compiler's back end, reported by users of the vendor's simulator",
 )
 DMA_DESCRIPTORS = rules.rule(
@@ -167,14 +166,6 @@ def dma_operand(op: str, role: str, tensor: Tensor, *, is_written: bool = False)
             f"{op} got {role} {tensor.describe()} with pattern {tensor.get_pattern()}, which writes the same elements "
             "again and again.",
             "Broadcast the source instead; a destination's steps are not 0.",
-        )
-    if tensor.on_chip and tensor.shape[0] > 1 and tensor.strides[0] != tensor.row_elements:
-        refuse(
-            DMA_SHAPE,
-            f"{op} got {role} {tensor.describe()} with pattern {tensor.get_pattern()}, which does not go through the "
-            "partitions one by one.",
-            f"The step of the first dimension must be {tensor.row_elements}. To repeat one partition, load it from HBM "
-            "with step 0, or use nisa.nc_stream_shuffle.",
         )
 
 
@@ -321,10 +312,17 @@ def converted(values: Array, src: DType, dst: DType) -> Array:
     return to_float32(values, src)
 
 
+def as_bits(dst: Tensor) -> Tensor:
+    """Where bits are moved: a write to tfloat32 would round them."""
+    return dst.view(float32) if dst.dtype is tfloat32 else dst
+
+
 def _copy_static(core: Core, dst: Tensor, src: Tensor, plan: CopyPlan) -> None:
     values = core.read(src)
     if plan.conversion:
         values = converted(values, src.dtype, dst.dtype)
+    else:
+        dst = as_bits(dst)
     if plan.same_shape:
         core.write(dst, values)
     elif plan.shape is None or dst.storage.accumulation is not None:
@@ -340,7 +338,7 @@ def _copy_static(core: Core, dst: Tensor, src: Tensor, plan: CopyPlan) -> None:
 def _copy_dynamic(core: Core, dst: Tensor, src: Tensor, plan: CopyPlan, skip_invalid: bool) -> int | None:
     """Move what run-time addresses pick; the number of rows moved, ``None`` where nothing picks rows."""
     source = resolved(core, src, skip_invalid)
-    target = resolved(core, dst, skip_invalid)
+    target = resolved(core, dst if plan.conversion else as_bits(dst), skip_invalid)
     values = core.read(source)
     if plan.conversion:
         values = converted(values, src.dtype, dst.dtype)

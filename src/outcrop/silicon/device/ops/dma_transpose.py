@@ -21,6 +21,7 @@ from outcrop.silicon.device.dtypes import uint32
 from outcrop.silicon.device.ops.dma import (
     DMA_DESCRIPTORS,
     addressing,
+    as_bits,
     check_priority,
     descriptor_mode,
     dma_operand,
@@ -72,7 +73,7 @@ def dma_transpose(
         order = PERMUTATIONS[len(src.shape)]
         values = np.transpose(core.read(source), order)
         valid = source.index.valid if source.index is not None else None
-        core.write(dst, values, None if valid is None else np.transpose(valid, order))
+        core.write(as_bits(dst), values, None if valid is None else np.transpose(valid, order))
         moved = rows_moved(source)
         if moved is not None:
             params = {**params, "rows": moved}
