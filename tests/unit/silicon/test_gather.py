@@ -96,6 +96,19 @@ def test_local_gather_refuses_operands(kinds, value, rule):
         assert err.value.rule.name == rule
 
 
+def test_local_gather_needs_room_for_the_whole_run():
+    with core() as on:
+        src = zeros(on, (16, 8))
+        for at, legal in ((4, True), (5, False)):
+            index = put(on, np.full((16, 1), at), "uint16")
+            if legal:
+                nisa.local_gather(empty(on, (16, 64)), src, index, num_elem_per_idx=4)
+                continue
+            with pytest.raises(KernelRefused) as err:
+                nisa.local_gather(empty(on, (16, 64)), src, index, num_elem_per_idx=4)
+            assert err.value.rule.name == "out-of-bounds"
+
+
 # -- nc_n_gather -------------------------------------------------------------------------------------------------------
 
 
@@ -326,3 +339,25 @@ def test_topk_refusals(partitions, columns, k, n, kinds, rule):
         with pytest.raises(KernelRefused) as err:
             nisa.topk(val, idx, zeros(on, (partitions, columns), kinds.get("src", "bfloat16")), n=n)
         assert err.value.rule.name == rule
+
+
+def test_without_values_the_records_are_made_and_rules_kept():
+    with core("trn3", timing_only=True) as on:
+        data, offsets = empty(on, (32, 8)), empty(on, (32, 1), "uint16")
+        nisa.local_gather(empty(on, (32, 16)), data, offsets)
+        nisa.nc_n_gather(empty(on, (32, 5)), data, empty(on, (32, 5), "uint32"))
+        nisa.sequence_bounds(empty(on, (1, 2, 9)), empty(on, (1, 9)))
+        nisa.nonzero_with_count(empty(on, (32, 9), "int32"), data)
+        nisa.topk(empty(on, (32, 4), "bfloat16"), empty(on, (32, 4), "uint32"), empty(on, (32, 8), "bfloat16"), n=100)
+        nisa.nc_stream_shuffle(data, data, [255] * 32)
+        nisa.iota(data, [[1, 8]])
+        nisa.affine_select(data, [[1, 8]], 0, data, 0.0)
+        nisa.set_rng_seed(empty(on, (1, 1), "uint32"))
+        nisa.rng(offsets)
+        nisa.rand2(data, 0.0, 1.0)
+        nisa.rand_set_state(empty(on, (32, 6), "uint32"))
+        nisa.rand_get_state(empty(on, (32, 6), "uint32"))
+        nisa.dropout(data, data, 0.5)
+        assert [each.op for each in on.trace] == ["local_gather", "nc_n_gather", "sequence_bounds", "nonzero_with_count", "topk", "nc_stream_shuffle", "iota", "affine_select", "set_rng_seed", "rng", "rand2", "rand_set_state", "rand_get_state", "dropout"]
+        with pytest.raises(KernelRefused):
+            nisa.local_gather(empty(on, (32, 17)), data, offsets)

@@ -212,5 +212,57 @@ def test_without_values_unknown_bounds_run_once():
         while bound:
             runs.append("bare")
         assert runs == ["for", "while", "bare"]
+        for _ in range(2):
+            while bound:
+                runs.append("again")
+        assert runs[3:] == ["again"] * 2
+        del runs[3:]
         nl.fori_loop(0, 3, lambda i: runs.append("known"))
         assert runs[3:] == ["known"] * 3
+
+
+def test_the_documented_copy_of_columns():
+    data = np.random.default_rng(1).standard_normal((1, 8)).astype(np.float32)
+    with core() as on:
+        source, output = put(on, data, region="shared_hbm"), put(on, np.zeros((1, 8), np.float32), region="shared_hbm")
+        temporary = empty(on, (1, 1))
+        bound = loaded(on, 5)
+
+        def body(i):
+            nisa.dma_copy(dst=temporary, src=source.ap([[1, 1], [1, 1]], scalar_offset=i, indirect_dim=1))
+            nisa.dma_copy(dst=output.ap([[1, 1], [1, 1]], scalar_offset=i, indirect_dim=1), src=temporary)
+
+        nl.fori_loop(0, bound, body)
+        assert np.array_equal(get(on, output), np.where(np.arange(8) < 5, data, 0))
+        copies = [each for each in on.trace if each.op == "dma_copy"]
+        assert len(copies) == 10
+        assert len({each.loop for each in copies}) == 5
+
+
+def test_the_documented_loop_over_tiles():
+    data = np.random.default_rng(2).standard_normal((512, 64)).astype(np.float32)
+    with core() as on:
+        source, output = put(on, data, region="shared_hbm"), empty(on, (512, 64), region="shared_hbm")
+        for i in nl.dynamic_range(nisa.register_alloc(0), nisa.register_alloc(512), 128):
+            tile = empty(on, (128, 64))
+            nisa.dma_copy(dst=tile, src=source.ap([[64, 128], [1, 64]], scalar_offset=i))
+            nisa.tensor_scalar(dst=tile, data=tile, op0="add", operand0=2.0)
+            nisa.dma_copy(dst=output.ap([[64, 128], [1, 64]], scalar_offset=i), src=tile)
+        assert np.array_equal(get(on, output), data + np.float32(2.0))
+
+
+def test_the_documented_while_loop():
+    with core() as on:
+        total, value = put(on, np.zeros((1, 1), np.float32)), put(on, np.full((1, 1), 1.5, np.float32))
+        count, one = put(on, np.array([[4]], np.int32)), put(on, np.array([[1]], np.int32))
+        register = nisa.register_alloc()
+        nisa.register_load(register, count)
+
+        def body(r):
+            nisa.tensor_tensor(dst=total, data1=total, data2=value, op="add")
+            nisa.tensor_tensor(dst=count, data1=count, data2=one, op="subtract")
+            nisa.register_load(r, count)
+            return r
+
+        nl.while_loop(register, body)
+        assert get(on, total)[0, 0] == 6.0
