@@ -214,6 +214,12 @@ def _check_local_gather(core: Core, dst: Tensor, src_buffer: Tensor, index: Tens
             f"{count} indices of {run} elements.",
             f"All have the same partitions, and dst has {count * run} elements in each.",
         )
+    if index.start_partition != src_buffer.start_partition:
+        refuse(
+            rules.START_PARTITION,
+            f"{op} got src_buffer {src_buffer.describe()} and index {index.describe()}.",
+            f"Each core reads data and indices from its own {GROUP} partitions: both start at the same partition.",
+        )
     return count
 
 
