@@ -81,10 +81,7 @@ def _modules() -> dict[str, ModuleType]:
         made[f"{root}.language.dtypes"] = made[f"{root}.dtype"]
     simulator = _module("nki_cpu_simulator", {"nki": current})
     made["nki_cpu_simulator"] = simulator
-    legacy = _legacy()
-    if legacy is not None:
-        made["neuronxcc"] = _module("neuronxcc", {"nki": legacy, "__version__": "2.0.0+outcrop"})
-        _add(made, "neuronxcc.nki", legacy)
+    made.update(importlib.import_module(f"{_HERE}.legacy").modules())
     return made
 
 
@@ -132,12 +129,6 @@ def _current_parts() -> dict[str, Any]:
     if importlib.util.find_spec(f"{_HERE}.collectives") is not None:
         parts["collectives"] = importlib.import_module(f"{_HERE}.collectives")
     return parts
-
-
-def _legacy() -> ModuleType | None:
-    if importlib.util.find_spec(f"{_HERE}.legacy") is None:
-        return None
-    return importlib.import_module(f"{_HERE}.legacy")
 
 
 def _cpu_simulate(kernel: Callable[..., Any]) -> Any:

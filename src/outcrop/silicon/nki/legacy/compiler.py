@@ -15,6 +15,7 @@ from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.nki import language
 from outcrop.silicon.nki.legacy import memory
 from outcrop.silicon.nki.legacy.memory import Buffer
+from outcrop.silicon.nki.legacy.programs import once
 
 Place = Callable[..., tuple[int, ...]]
 
@@ -48,12 +49,12 @@ class StateBuffer:
     def alloc(self, func: Place) -> Buffer:
         """``func(block index, partitions, bytes per partition)`` gives ``(start partition, byte)``."""
 
-
         def place(index: tuple[int, ...], partitions: int, row: int) -> tuple[int, int]:
             start, byte = _ask(func, index, partitions, row)
             return start, byte
 
-        return Buffer("sbuf", MemoryRegion.sbuf, place)
+        made: Buffer = once(Buffer("sbuf", MemoryRegion.sbuf, place))
+        return made
 
     def mod_alloc(
         self,
@@ -71,7 +72,8 @@ class StateBuffer:
                 base_addr + _turn(index, num_free_tiles) * row,
             )
 
-        return Buffer("sbuf", MemoryRegion.sbuf, place)
+        made: Buffer = once(Buffer("sbuf", MemoryRegion.sbuf, place))
+        return made
 
 
 class PartialSums:
@@ -90,7 +92,8 @@ class PartialSums:
             bank, start, byte = _ask(func, index, partitions, row)
             return start, bank * current().limits.psum_bank_bytes + byte
 
-        return Buffer("psum", MemoryRegion.psum, place)
+        made: Buffer = once(Buffer("psum", MemoryRegion.psum, place))
+        return made
 
     def mod_alloc(
         self,

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import maybe_current
 from outcrop.silicon.device.refusal import refuse
 
+LOOPS = "legacy loops"  # in Core.state: what each running loop remembers, outermost first
+UNROLLED = "legacy unrolled loops"  # in Core.state: where each running static_range is
 POINT = "legacy program"  # in Core.state: the grid and this program's place in it
 
 
@@ -97,16 +101,80 @@ def program_ndim() -> int:
     return len(_state()[0])
 
 
-def affine_range(*args: Any, **kwargs: Any) -> range:
+class Loop:
+    """A loop whose body the older compiler traced once, for all iterations.
+
+    Python runs the body every time here. What it decides but the device cannot do per iteration, where a tensor lies
+    under direct allocation, is remembered from the first: see ``once``.
+    """
+
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        self.numbers = range(*(int(each) for each in args))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[int]:
+        core = maybe_current()
+        active: list[dict[Any, Any]] = [] if core is None else core.state.setdefault(LOOPS, [])
+        active.append({})
+        depth = len(active)
+        try:
+            yield from self.numbers
+        finally:
+            del active[depth - 1 :]
+
+
+def once(made: Any) -> Any:
+    """``made``, or within a loop what the same call made in the loop's first iteration."""
+    core = maybe_current()
+    active = [] if core is None else core.state.get(LOOPS, [])
+    if not active:
+        return made
+    assert core is not None
+    return active[0].setdefault((core.state.get(UNROLLED, ()), _call_sites()), made)
+
+
+def _call_sites() -> tuple[Any, ...]:
+    """The calls that led here from the kernel, each as its code and place in it."""
+    frame = sys._getframe(2)
+    made = []
+    while frame is not None:
+        made.append((frame.f_code, frame.f_lasti))
+        if frame.f_code.co_name == "run_kernel":
+            break
+        back = frame.f_back
+        if back is None:
+            break
+        frame = back
+    return tuple(made)
+
+
+def affine_range(*args: Any, **kwargs: Any) -> Loop:
     """A loop whose iterations do not depend on each other; run in order here."""
-    return range(*(int(each) for each in args))
+    return Loop(args)
 
 
-def sequential_range(*args: Any, **kwargs: Any) -> range:
+def sequential_range(*args: Any, **kwargs: Any) -> Loop:
     """A loop whose iterations depend on each other."""
-    return range(*(int(each) for each in args))
+    return Loop(args)
 
 
-def static_range(*args: Any, **kwargs: Any) -> range:
+class UnrolledLoop(Loop):
+    """A loop whose body the older compiler traced for every iteration."""
+
+    def __iter__(self) -> Iterator[int]:
+        core = maybe_current()
+        state: dict[str, Any] = {} if core is None else core.state
+        before = state.get(UNROLLED, ())
+        try:
+            for number in self.numbers:
+                state[UNROLLED] = (*before, number)
+                yield number
+        finally:
+            state[UNROLLED] = before
+
+
+def static_range(*args: Any, **kwargs: Any) -> Loop:
     """A loop that the compiler unrolls."""
-    return range(*(int(each) for each in args))
+    return UnrolledLoop(args)

@@ -34,7 +34,7 @@ class Made:
 
     __slots__ = ("instruction", "moved", "region", "tile")
 
-    def __init__(self, tile: Tile, instruction: Instruction, region: Region | None) -> None:
+    def __init__(self, tile: Tile, instruction: Instruction | None, region: Region | None) -> None:
         self.tile = tile
         self.instruction = instruction
         self.region = region
@@ -43,7 +43,7 @@ class Made:
     def used(self) -> None:
         """Someone reads the tile itself: if its values had been moved, the instruction wrote here as well."""
         self.tile.made = None
-        if self.moved:
+        if self.moved and self.instruction is not None:
             allocation = self.tile.source.storage.allocation
             self.instruction.writes = (*self.instruction.writes, self.tile.source.access())
             allocation.first_use = self.instruction.index
@@ -59,11 +59,10 @@ def finish(tile: Tile, region: Region | None, instruction: Instruction | None = 
     core = current()
     if region is not None:
         zero_rest(core, tile)
-    trace = core.trace
-    if instruction is None and trace and not (region is not None and region.empty):
-        instruction = trace[-1]
-    if instruction is not None:
-        tile.made = Made(tile, instruction, region)
+    if region is not None and region.empty:
+        tile.made = Made(tile, None, region)
+    elif instruction is not None or core.trace:
+        tile.made = Made(tile, instruction or core.trace[-1], region)
     return tile
 
 
@@ -142,7 +141,17 @@ def _retarget(target: Tile, value: Tile) -> bool:
     """Make the instruction that returned ``value`` write to ``target``; false where a copy is needed."""
     made: Made | None = value.made
     core = current()
-    if made is None or not core.trace or core.trace[-1] is not made.instruction or made.moved:
+    if made is not None and made.instruction is None:  # masked out as a whole: nothing is written
+        if target.on_chip:
+            zero_rest(core, target)
+        return True
+    if (
+        made is None
+        or made.instruction is None
+        or not core.trace
+        or core.trace[-1] is not made.instruction
+        or made.moved
+    ):
         return False
     instruction = made.instruction
     if target.buffer is not value.buffer or not target.on_chip or value.shape != target.shape:
@@ -189,10 +198,12 @@ def accumulate(target: Tile, value: Any) -> bool:
         return False
     made: Made = value.made
     core = current()
+    if made.instruction is None:
+        return True
     if not core.trace or core.trace[-1] is not made.instruction or not made.instruction.op.startswith("nc_matmul"):
         return False
-    if value.shape != target.shape or (made.region is not None and made.region.empty):
-        return made.region is not None and made.region.empty
+    if value.shape != target.shape:
+        return False
     tensor = access.resolve(target, made.region)
     source = access.resolve(value, made.region)
     missing = tensor.storage.unwritten(tensor)
