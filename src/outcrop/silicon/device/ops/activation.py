@@ -1,4 +1,4 @@
-"""activation, activation_reduce and activate2 on the scalar engine, and exponential on the vector engine.
+"""activation, activation_reduce and activate2 on the scalar engine.
 
 All compute in float32: the input is up-cast, the arithmetic before the function rounds after each step, the function is
 one of ``activation_functions``, and the result is rounded once to the destination. The reduction over the free
@@ -18,31 +18,18 @@ import numpy as np
 
 from outcrop.silicon.device import accumulators, alu, checks, rules
 from outcrop.silicon.device.activation_functions import ACTIVATIONS, Activation, prelu
-from outcrop.silicon.device.dtypes import (
-    Array,
-    bfloat16,
-    float8_e4m3,
-    float8_e5m2,
-    float16,
-    float32,
-    int8,
-    int16,
-    int32,
-    tfloat32,
-    uint8,
-    uint16,
-    uint32,
-)
+from outcrop.silicon.device.dtypes import Array, float32
 from outcrop.silicon.device.ops.operands import scalar_float32, scatter
 from outcrop.silicon.device.ops.tiles import (
     INPUTS,
     column,
+    conclude,
     constant,
-    finish,
     in_place,
     indices_of,
     kind,
     reads_of,
+    require_command,
     tile,
 )
 from outcrop.silicon.device.record import Instruction
@@ -71,11 +58,7 @@ STAGES = (
     ("bypass", "bypass"),
 )
 _SCALAR_COMMANDS = ("idle", "reset", "reduce", "reset_reduce")
-_EXPONENTIAL_COMMANDS = ("idle", "reduce", "reset_reduce", "load_reduce")
 _ANY_REDUCTION = ("add", "maximum", "minimum", "abs_max", "abs_min")
-_RESULTS = (float8_e4m3, float8_e5m2, float16, bfloat16, float32, tfloat32)
-_EXPONENTIAL_DST = (*_RESULTS, int8, int16, int32, uint8, uint16)
-_EXPONENTIAL_SRC = (*(each for each in _EXPONENTIAL_DST if each is not tfloat32), uint32)
 
 
 class Plan(NamedTuple):
@@ -99,15 +82,6 @@ def function_named(op: str, name: str) -> Activation:
         )
         raise AssertionError("refused")
     return found
-
-
-def require_command(op: str, command: str, allowed: tuple[str, ...]) -> None:
-    if command not in allowed:
-        refuse(
-            rules.PARAMETER,
-            f"{op} got reduce_cmd.{command}.",
-            f"It takes: {', '.join('reduce_cmd.' + each for each in allowed)}.",
-        )
 
 
 def _operands(core: Core, op: str, dst: Tensor, data: Tensor, reduce_res: Tensor | None) -> None:
@@ -218,45 +192,6 @@ def _activate2_plan(
     return Plan(found, accumulators.lanes(data), params)
 
 
-def _exponential_plan(
-    core: Core,
-    dst: Tensor,
-    src: Tensor,
-    max_value: Operand,
-    reduce_res: Tensor | None,
-    command: str,
-    reduce_init: Operand,
-) -> Plan:
-    op = "exponential"
-    checks.feature(core, op, "exponential", "the instruction")
-    tile(core, op, "dst", dst, _EXPONENTIAL_DST)
-    tile(core, op, "src", src, _EXPONENTIAL_SRC)
-    checks.same_elements(core, op, src=src, dst=dst)
-    scatter(op, Engine.vector, dst, src)
-    if isinstance(max_value, Tensor):
-        column(core, op, "max_value", max_value, src, (float32,))
-    if reduce_res is not None:
-        column(core, op, "reduce_res", reduce_res, src, _RESULTS)
-    require_command(op, command, _EXPONENTIAL_COMMANDS)
-    if isinstance(reduce_init, Tensor):
-        column(core, op, "reduce_init", reduce_init, src, (float32,))
-    if command != "load_reduce" and (isinstance(reduce_init, Tensor) or reduce_init != 0):
-        refuse(
-            rules.PARAMETER,
-            f"{op} got reduce_init and reduce_cmd.{command}.",
-            "reduce_init goes with reduce_cmd.load_reduce only: leave it out, or use load_reduce.",
-        )
-    params = {
-        "op": "exp",
-        "max_value": kind(max_value),
-        "reduce_op": "add",
-        "reduce_cmd": command,
-        "reduce_init": kind(reduce_init),
-        "reduce_res": reduce_res is not None,
-    }
-    return Plan(ACTIVATIONS["exp"], accumulators.lanes(src), params)
-
-
 # -- execution ---------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +225,7 @@ def activation(
                 other = scalar_float32(core, bias, values.ndim)
                 values = np.add(values, other, values if scaled else None)
             result = _apply(op, plan.function, values, data, in_place(dst, values.shape))
-    _finish(core, op, plan, dst, result, reduce_op, reduce_res, command)
+    conclude(core, op, Engine.scalar, plan.lanes, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(data, scale, bias) + indices_of(dst)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)
     return core.record(op, Engine.scalar, writes, reads, plan.params, name)
@@ -346,39 +281,10 @@ def activate2(
                 result = prelu(values, scalar_float32(core, slope, values.ndim))
             else:
                 result = _apply("activate2", plan.function, values, data)
-    _finish(core, "activate2", plan, dst, result, reduce_op, reduce_res, command)
+    conclude(core, "activate2", Engine.scalar, plan.lanes, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(data, first, second, slope) + indices_of(dst)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)
     return core.record("activate2", Engine.scalar, writes, reads, plan.params, name)
-
-
-def exponential(
-    core: Core,
-    dst: Tensor,
-    src: Tensor,
-    max_value: Operand,
-    reduce_res: Tensor | None,
-    command: str,
-    reduce_init: Operand,
-    name: str | None = None,
-) -> Instruction:
-    """exp(src - max_value), and the sum of it in the vector engine's accumulator registers."""
-    max_value = constant("exponential", "max_value", max_value)
-    reduce_init = constant("exponential", "reduce_init", reduce_init)
-    plan = core.checked(_exponential_plan, dst, src, max_value, reduce_res, command, reduce_init)
-    result: Array | None = None
-    loaded: float | Array = 0.0
-    if core.values:
-        values = core.read_float32(src)
-        loaded = scalar_float32(core, reduce_init, 2)
-        with np.errstate(all="ignore"):
-            if max_value.__class__ is not float or max_value != 0.0:
-                values = values - scalar_float32(core, max_value, values.ndim)
-            result = np.exp(values, in_place(dst, values.shape))
-    _finish(core, "exponential", plan, dst, result, "add", reduce_res, command, Engine.vector, loaded)
-    reads = reads_of(src, max_value, reduce_init) + indices_of(dst)
-    writes = (dst,) if reduce_res is None else (dst, reduce_res)
-    return core.record("exponential", Engine.vector, writes, reads, plan.params, name)
 
 
 def _apply(op: str, function: Activation, values: Array, data: Tensor, out: Array | None = None) -> Array:
@@ -395,54 +301,3 @@ def _apply(op: str, function: Activation, values: Array, data: Tensor, out: Arra
                 "invalid. Bring the inputs into it first.",
             )
     return function(values, out)
-
-
-def _finish(
-    core: Core,
-    op: str,
-    plan: Plan,
-    dst: Tensor,
-    result: Array | None,
-    reduce_op: str,
-    reduce_res: Tensor | None,
-    command: str,
-    engine: Engine = Engine.scalar,
-    loaded: float | Array = 0.0,
-) -> None:
-    """Accumulate, then write ``dst``, then read the registers out: ``dst`` may be the data, and overlap both."""
-    accumulate(core, op, plan.lanes, result, reduce_op or "add", command, engine, loaded)
-    if result is not None:
-        finish(core, dst, result)
-    if reduce_res is not None:
-        read_out(core, op, plan.lanes, reduce_res, engine)
-
-
-def accumulate(
-    core: Core,
-    op: str,
-    lanes: slice,
-    result: Array | None,
-    reduce_op: str,
-    command: str,
-    engine: Engine,
-    loaded: float | Array = 0.0,
-) -> None:
-    """What ``reduce_cmd`` asks of an engine's registers; ``result`` is ``None`` where no values are computed."""
-    if command == "idle":
-        if engine is Engine.vector:
-            accumulators.of(core, engine).poison(lanes, op)
-        return
-    registers = accumulators.of(core, engine)
-    total = registers.start(lanes, op, command, alu.identity(reduce_op), loaded)
-    if result is not None and command != "reset":
-        with np.errstate(all="ignore"):
-            folded = alu.fold(reduce_op, result.reshape(result.shape[0], -1))
-            total = alu.OPERATORS[reduce_op].apply(total, folded)
-    registers.hold(lanes, total)
-
-
-def read_out(core: Core, op: str, lanes: slice, reduce_res: Tensor, engine: Engine) -> None:
-    """Write the registers, one for each partition, into ``reduce_res``."""
-    values = accumulators.of(core, engine).read(lanes, op)
-    if core.values:
-        core.write(reduce_res, values.reshape(reduce_res.shape))

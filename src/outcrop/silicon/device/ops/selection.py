@@ -17,9 +17,19 @@ import numpy as np
 
 from outcrop.silicon.device import accumulators, alu, checks, rules
 from outcrop.silicon.device.dtypes import Array, float32, int8, int16, int32, uint8, uint16, uint32
-from outcrop.silicon.device.ops.activation import accumulate, read_out, require_command
 from outcrop.silicon.device.ops.operands import not_both_in_psum, same_base, scalar_float32
-from outcrop.silicon.device.ops.tiles import FLOATS, INPUTS, column, constant, finish, indices_of, kind, reads_of, tile
+from outcrop.silicon.device.ops.tiles import (
+    FLOATS,
+    INPUTS,
+    column,
+    conclude,
+    constant,
+    indices_of,
+    kind,
+    reads_of,
+    require_command,
+    tile,
+)
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import Engine
@@ -125,7 +135,7 @@ def range_select(
         keep = _COMPARE[comp_op0](indices, core.read(bound0).reshape(-1, 1))
         keep &= _COMPARE[comp_op1](indices, core.read(bound1).reshape(-1, 1))
         result = np.where(keep, values, np.float32(FILL))
-    _finish(core, "range_select", plan, dst, result, reduce_op, reduce_res, command)
+    conclude(core, "range_select", Engine.vector, plan.lanes, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(on_true, bound0, bound1) + indices_of(dst)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)
     return core.record("range_select", Engine.vector, writes, reads, plan.params, name)
@@ -185,24 +195,7 @@ def select_reduce(
         holds = core.read(predicate).reshape(values.shape) != 0
         other = scalar_float32(core, on_false, values.ndim)
         result = np.where(holds, other, values) if reverse else np.where(holds, values, other)
-    _finish(core, "select_reduce", plan, dst, result, reduce_op, reduce_res, command)
+    conclude(core, "select_reduce", Engine.vector, plan.lanes, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(on_true, predicate, on_false) + indices_of(dst)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)
     return core.record("select_reduce", Engine.vector, writes, reads, plan.params, name)
-
-
-def _finish(
-    core: Core,
-    op: str,
-    plan: Plan,
-    dst: Tensor,
-    result: Array | None,
-    reduce_op: str,
-    reduce_res: Tensor | None,
-    command: str,
-) -> None:
-    accumulate(core, op, plan.lanes, result, reduce_op, command, Engine.vector)
-    if result is not None:
-        finish(core, dst, result)
-    if reduce_res is not None:
-        read_out(core, op, plan.lanes, reduce_res, Engine.vector)

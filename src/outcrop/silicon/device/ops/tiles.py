@@ -1,4 +1,4 @@
-"""What activations, statistics and selections share beyond ``operands``: tiles, parameters and results.
+"""What activations, statistics and selections share beyond ``operands``: tiles, parameters, results, reductions.
 
 A tile is a data operand of any number type; a parameter is a number, or a tensor with one element in each of the data's
 partitions.
@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from outcrop.silicon.device import checks, rules
+import numpy as np
+
+from outcrop.silicon.device import accumulators, alu, checks, rules
 from outcrop.silicon.device.dtypes import ALL, Array, DType, tfloat32
 from outcrop.silicon.device.ops import operands
 from outcrop.silicon.device.refusal import refuse
+from outcrop.silicon.device.regions import Engine
 from outcrop.silicon.device.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -86,3 +89,69 @@ def indices_of(tensor: Tensor) -> tuple[Tensor, ...]:
     if dynamic is None:
         return ()
     return tuple(each for each in (dynamic.scalar, dynamic.vector, dynamic.columns) if isinstance(each, Tensor))
+
+
+# -- results and accumulator registers ---------------------------------------------------------------------------------
+
+
+def require_command(op: str, command: str, allowed: tuple[str, ...]) -> None:
+    if command not in allowed:
+        refuse(
+            rules.PARAMETER,
+            f"{op} got reduce_cmd.{command}.",
+            f"It takes: {', '.join('reduce_cmd.' + each for each in allowed)}.",
+        )
+
+
+def accumulate(
+    core: Core,
+    op: str,
+    lanes: slice,
+    result: Array | None,
+    reduce_op: str,
+    command: str,
+    engine: Engine,
+    loaded: float | Array = 0.0,
+) -> None:
+    """What ``reduce_cmd`` asks of an engine's registers; ``result`` is ``None`` where no values are computed."""
+    if command == "idle":
+        if engine is Engine.vector:
+            accumulators.of(core, engine).poison(lanes, op)
+        return
+    registers = accumulators.of(core, engine)
+    total = registers.start(lanes, op, command, alu.identity(reduce_op), loaded)
+    if result is not None and command != "reset":
+        with np.errstate(all="ignore"):
+            folded = alu.fold(reduce_op, result.reshape(result.shape[0], -1))
+            total = alu.OPERATORS[reduce_op].apply(total, folded)
+    registers.hold(lanes, total)
+
+
+def read_out(core: Core, op: str, lanes: slice, reduce_res: Tensor, engine: Engine) -> None:
+    """Write the registers, one for each partition, into ``reduce_res``."""
+    values = accumulators.of(core, engine).read(lanes, op)
+    if core.values:
+        core.write(reduce_res, values.reshape(reduce_res.shape))
+
+
+def conclude(
+    core: Core,
+    op: str,
+    engine: Engine,
+    lanes: slice,
+    dst: Tensor,
+    result: Array | None,
+    reduce_op: str,
+    reduce_res: Tensor | None,
+    command: str,
+    loaded: float | Array = 0.0,
+) -> None:
+    """Accumulate, then write ``dst``, then read the registers out: ``dst`` may be the data, and overlap both.
+
+    ``result`` is ``None`` where no values are computed.
+    """
+    accumulate(core, op, lanes, result, reduce_op or "add", command, engine, loaded)
+    if result is not None:
+        finish(core, dst, result)
+    if reduce_res is not None:
+        read_out(core, op, lanes, reduce_res, engine)

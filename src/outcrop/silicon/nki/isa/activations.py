@@ -14,6 +14,7 @@ import numpy as np
 from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.ops import activation as activations
+from outcrop.silicon.device.ops import exponential as exponentials
 from outcrop.silicon.device.ops import selection, statistics
 from outcrop.silicon.device.ops.tiles import constant
 from outcrop.silicon.device.record import Instruction
@@ -165,7 +166,7 @@ def exponential(
     vector engine's accumulator registers: from 0 on with ``reset_reduce``, on top of what they hold with ``reduce``, of
     ``reduce_init`` with ``load_reduce``; ``idle`` leaves them undefined. ``reduce_res`` gets what they hold.
     """
-    return activations.exponential(
+    return exponentials.exponential(
         current(), dst, src, max_value, reduce_res, _command("exponential", reduce_cmd), reduce_init, name
     )
 
