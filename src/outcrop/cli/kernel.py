@@ -18,6 +18,7 @@ from outcrop.base.errors import UserError
 
 if TYPE_CHECKING:
     from outcrop.silicon.nki import Kernel, Run
+    from outcrop.silicon.nki.legacy import LegacyKernel
 
 # NumPy and the device are imported when a kernel is run: other verbs do without.
 
@@ -119,6 +120,7 @@ def _run_script(path: Path, rest: list[str]) -> None:
 
 def _run_kernel(path: Path, name: str, args: argparse.Namespace) -> None:
     from outcrop.silicon.nki import Kernel  # noqa: PLC0415
+    from outcrop.silicon.nki.legacy import LegacyKernel  # noqa: PLC0415
 
     spec = importlib.util.spec_from_file_location(path.stem, path, loader=SourceFileLoader(path.stem, str(path)))
     assert spec is not None
@@ -126,7 +128,7 @@ def _run_kernel(path: Path, name: str, args: argparse.Namespace) -> None:
     module = importlib.util.module_from_spec(spec)
     with _importing_beside(path):
         spec.loader.exec_module(module)
-    kernels = {key: value for key, value in vars(module).items() if isinstance(value, Kernel)}
+    kernels = {key: value for key, value in vars(module).items() if isinstance(value, (Kernel, LegacyKernel))}
     kernel = kernels.get(name)
     if kernel is None:
         raise UserError(
@@ -135,7 +137,7 @@ def _run_kernel(path: Path, name: str, args: argparse.Namespace) -> None:
     _call(kernel if args.grid is None else kernel[args.grid], _arguments(args.arg, args.seed))
 
 
-def _call(kernel: Kernel, arguments: dict[str, Any]) -> None:
+def _call(kernel: Kernel | LegacyKernel, arguments: dict[str, Any]) -> None:
     import inspect  # noqa: PLC0415
 
     signature = inspect.signature(kernel.func)

@@ -52,7 +52,8 @@ def defaults(
 ) -> Iterator[Options]:
     """Within the block and in this thread, kernel calls take these options unless they have their own."""
     before = _current.options
-    given = {"target": target, "relaxed": relaxed, "timing_only": timing_only, "seed": seed}
+    chosen = None if target is None else find_target(target)  # an unknown one is told here, not at the first launch
+    given = {"target": chosen, "relaxed": relaxed, "timing_only": timing_only, "seed": seed}
     _current.options = replace(before, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     try:
         yield _current.options
