@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from kernel_rig import core
 from outcrop.silicon.device.core import Core
-from outcrop.silicon.device.placement import ALIGNMENT, place
+from outcrop.silicon.device.packing import ALIGNMENT
+from outcrop.silicon.device.placement import place
 from outcrop.silicon.device.record import Allocation
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.device.rules import KernelRefused, KernelWarning
@@ -163,9 +164,35 @@ def test_an_explicit_tensor_in_other_partitions_is_not_in_the_way() -> None:
         require_no_collisions(c)
     with core() as c:
         fixed = tile(c, 224 * KIB, partitions=64, at=(64, 0))
-        use(c, fixed, tile(c, 32, partitions=65))
+        use(c, fixed, tile(c, 32, partitions=65))  # of more than 64 partitions: those above are reached
         with pytest.raises(KernelRefused, match="sbuf-capacity"):
             place(c)
+
+
+def test_tensors_of_few_partitions_lie_side_by_side_where_they_must() -> None:
+    with core() as c:
+        use(c, tile(c, 100 * KIB), *[tile(c, 60 * KIB, partitions=64) for _ in range(4)])
+        sbuf, _ = place(c)
+        require_no_collisions(c)
+        assert {each.start_partition for each in c.allocations} == {0, 64}
+    assert sbuf.peak_bytes_per_partition == 220 * KIB
+    assert sbuf.unplaced == ()
+    with core() as c:
+        use(c, *[tile(c, 224 * KIB, partitions=rows) for rows in (1, 17, 32, 32)])
+        place(c)
+        require_no_collisions(c)
+        assert [each.start_partition for each in c.allocations] == [0, 32, 64, 96]
+    with core() as c:
+        use(c, *[tile(c, 224 * KIB, partitions=rows) for rows in (1, 17, 32, 32)], tile(c, 4, partitions=1))
+        with pytest.raises(KernelRefused, match="sbuf-capacity"):
+            place(c)
+
+
+def test_tensors_that_fit_at_partition_0_stay_there() -> None:
+    with core() as c:
+        use(c, *[tile(c, 50 * KIB, partitions=32) for _ in range(4)])
+        place(c)
+        assert {each.start_partition for each in c.allocations} == {0}
 
 
 def test_holes_of_the_wrong_sizes_are_noted_and_not_refused() -> None:
@@ -256,17 +283,21 @@ def test_addresses_never_collide_and_the_peak_is_that_of_a_plain_count(data: st.
         for at in range(26):
             alive = [tensor for first, last, tensor in tensors if first <= at <= last]
             c.record("touch", Engine.vector, tuple(alive), ())
-        expected = max(
-            sum(tensor.storage.allocation.row_bytes for first, last, tensor in tensors if first <= at <= last)
+        quarters = max(
+            sum(
+                tensor.storage.allocation.row_bytes * (4 if tensor.shape[0] > 64 else 2 if tensor.shape[0] > 32 else 1)
+                for first, last, tensor in tensors
+                if first <= at <= last
+            )
             for at in range(26)
         )
+        expected = -(-quarters // 4)
         if expected > 224 * KIB:
             with pytest.raises(KernelRefused):
                 place(c)
             return
         sbuf, _ = place(c)
         assert sbuf.peak_bytes_per_partition == expected
-        assert sum(each.row_bytes for each in sbuf.holders) == expected
         if not sbuf.unplaced:
             require_no_collisions(c)
         assert all((each.address or 0) % ALIGNMENT == 0 for each in c.allocations)
@@ -283,8 +314,8 @@ def test_a_long_trace_is_placed_in_well_under_a_second(explicit_every: int) -> N
                 recent.append(tile(c, rng.choice([4, 64, 512, 2048]), at=where))
                 del recent[: max(0, len(recent) - 20)]
             c.record("touch", Engine.vector, (recent[-1],), (rng.choice(recent),))
-        start = time.perf_counter()
+        start = time.process_time()
         place(c)
-        assert time.perf_counter() - start < 3  # 0.3 s on a quiet machine
+        assert time.process_time() - start < 3  # 0.1 s where all are automatic, 0.6 s among explicit ones
     assert len(c.allocations) == 20_000
     assert np.all([each.address is not None for each in c.allocations])
