@@ -91,6 +91,17 @@ def test_bits_are_reduced_as_they_are(name: str, dtype: str) -> None:
     assert got.tolist() == wanted
 
 
+def test_bits_of_a_narrow_signed_type_are_extended_by_zeros() -> None:
+    with core() as c:
+        data = put(c, np.int8([[-1, -2], [3, 1]]))
+        for dst in (empty(c, (2, 1), "uint16"), empty(c, (2, 1), "int32")):
+            nisa.tensor_reduce(dst, "bitwise_and", data, 1)
+            assert get(c, dst).tolist() == [[254], [1]]
+        wide = empty(c, (1, 2), "int16")
+        nisa.tensor_partition_reduce(wide, "bitwise_or", data)
+        assert get(c, wide).tolist() == [[255, 255]]
+
+
 # -- tensor_partition_reduce ------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,17 @@ def test_every_step_rounds_to_float32_in_order(
     assert np.array_equal(got, wanted.astype(got.dtype))
 
 
+@pytest.mark.parametrize("op1", sorted(STEP))
+@pytest.mark.parametrize("reverse", [(False, False), (True, False), (False, True), (True, True)])
+def test_factors_of_one_take_the_same_steps(op1: str, reverse: tuple[bool, bool]) -> None:
+    terms = np.random.default_rng(5).uniform(-2, 2, (3, 9)).astype(F32)
+    with core() as c:
+        dst, ones = empty(c, (3, 9)), put(c, np.ones((3, 9)), "bfloat16")
+        nisa.tensor_tensor_scan(dst, ones, put(c, terms), 0.5, "multiply", op1, *reverse)
+        got = get(c, dst)
+    assert np.array_equal(got, scanned(np.ones((3, 9)), terms, np.full(3, 0.5), "multiply", op1, *reverse))
+
+
 def test_a_long_running_sum_rounds_like_a_loop_and_chains_over_tiles() -> None:
     values = np.random.default_rng(2).normal(0, 1e3, (128, 512)).astype(F32)
     with core() as c:
