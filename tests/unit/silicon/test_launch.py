@@ -416,11 +416,11 @@ def test_timing_only_records_the_same_instructions_without_values():
 
 
 def test_a_run_keeps_trace_memory_and_what_was_returned():
-    made = double.run(numbers(16, 8))
+    made = double.run(numbers(128, 8))
     assert [each.op for each in made.trace] == ["dma_copy", "tensor_scalar", "dma_copy"]
     assert all(each.source.file == __file__ for each in made.trace)
     assert {each.region for each in made.usage} == {nl.sbuf, nl.psum}
-    assert [each.shape for each in made.outputs] == [(16, 8)]
+    assert [each.shape for each in made.outputs] == [(128, 8)]
     text = str(made)
     assert text.startswith("double on trn2: 3 instructions\n")
     assert "SBUF: at most 64 of 229376 bytes per partition" in text
