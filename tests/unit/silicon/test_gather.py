@@ -260,6 +260,21 @@ def test_nonzero_with_count_touches_first_partitions_only():
         assert err.value.rule.name == "uninitialized-read"
 
 
+def test_nonzero_with_count_of_unwritten_partitions_is_unwritten():
+    with core() as on:
+        src, dst = empty(on, (64, 4)), put(on, np.zeros((64, 5)), "int32")
+        with pytest.raises(KernelRefused) as err:
+            nisa.nonzero_with_count(dst, src)
+        assert err.value.rule.name == "uninitialized-read"
+        on.write(src[32:33], np.array([[5, 0, 0, 5]]))
+        nisa.nonzero_with_count(dst, src)
+        assert get(on, dst[32:33]).tolist() == [[0, 3, -1, -1, 2]]
+        assert get(on, dst[1:16]).shape == (15, 5)
+        with pytest.raises(KernelRefused) as err:
+            get(on, dst[0:1])
+        assert err.value.rule.name == "uninitialized-read"
+
+
 @pytest.mark.parametrize(
     ("target", "src", "dst", "options", "rule"),
     [

@@ -193,6 +193,14 @@ class Storage:
             missing = missing & index.valid
         return missing if missing.any() else None
 
+    def forget(self, tensor: Tensor, mask: Array) -> None:
+        """Take back that the elements of a static view where ``mask`` were written: what lies there means nothing."""
+        shadow = self.shadow_of(tensor)
+        shadow &= ~(mask if shadow.ndim == mask.ndim else mask[..., None])
+        self.whole = False
+        self.readable.clear()
+        self.marked.clear()
+
     def all_written(self) -> bool:
         return self.whole or (self.shadow is not None and bool(self.shadow.all()))
 

@@ -98,16 +98,25 @@ def sequence_bounds(core: Core, dst: Tensor, segment_ids: Tensor, name: str | No
 def nonzero_with_count(
     core: Core, dst: Tensor, src: Tensor, index_offset: int, padding_val: int, name: str | None
 ) -> Instruction:
-    """In partitions 0, 16, … only: the positions of elements that are not 0, then padding, and last their number."""
+    """In partitions 0, 16, … only: the positions of elements that are not 0, then padding, and last their number.
+
+    The cores work alone: where some of these partitions were not written, their results count as not written either.
+    """
     offset, padding = int(index_offset), int(padding_val)
     core.checked(_check_nonzero, dst, src, offset, padding)
     if core.values:
-        found = core.read(_first_of_groups(src)).reshape(-(-src.shape[0] // GROUP), -1) != 0
+        rows = _first_of_groups(src)
+        unwritten = _unwritten_rows(rows)
+        values = rows.array if unwritten is not None else core.read(rows)
+        found = values.reshape(rows.shape[0], -1) != 0
         counts = found.sum(axis=1, dtype=np.int64)[:, None]
         positions = np.argsort(~found, axis=1, kind="stable") + offset
         positions[np.arange(found.shape[1]) >= counts] = padding
         target = _first_of_groups(dst)
         core.write(target, np.concatenate((positions, counts), axis=1).astype(np.int32).reshape(target.shape))
+        if unwritten is not None:
+            shape = (-1,) + (1,) * (len(target.shape) - 1)
+            target.storage.forget(target, np.broadcast_to(unwritten.reshape(shape), target.shape))
     params = {"index_offset": offset, "padding_val": padding}
     return core.record("nonzero_with_count", Engine.gpsimd, (dst,), (src,), params, name)
 
@@ -153,6 +162,17 @@ def _first_of_groups(tensor: Tensor) -> Tensor:
     """Partitions 0, 16, … of a view."""
     shape = (-(-tensor.shape[0] // GROUP), *tensor.shape[1:])
     return tensor._with(shape, (tensor.strides[0] * GROUP, *tensor.strides[1:]), tensor.offset)
+
+
+def _unwritten_rows(rows: Tensor) -> Array | None:
+    """Which rows have bytes that nothing wrote; ``None`` where none has, or all have and the read is to be refused."""
+    if rows.is_indirect() or rows.storage.whole:
+        return None
+    missing = rows.storage.unwritten(rows)
+    if missing is None:
+        return None
+    found: Array = missing.reshape(rows.shape[0], -1).any(axis=1)
+    return None if found.all() else found
 
 
 def _require_inside(data: Tensor, op: str, positions: Array, limit: int) -> None:
