@@ -171,7 +171,7 @@ def _unwritten_rows(rows: Tensor) -> Array | None:
     missing = rows.storage.unwritten(rows)
     if missing is None:
         return None
-    found: Array = missing.reshape(rows.shape[0], -1).any(axis=1)
+    found: Array = np.any(missing.reshape(rows.shape[0], -1), axis=1)
     return None if found.all() else found
 
 

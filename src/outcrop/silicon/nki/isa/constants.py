@@ -7,6 +7,8 @@ from enum import Enum
 from outcrop.silicon.device.regions import Engine
 
 engine = Engine
+tensor_engine, vector_engine, scalar_engine = Engine.tensor, Engine.vector, Engine.scalar  # older names, still used
+gpsimd_engine, unknown_engine = Engine.gpsimd, Engine.unknown
 
 
 class reduce_cmd(Enum):
