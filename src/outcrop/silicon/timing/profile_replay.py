@@ -93,7 +93,7 @@ class _Run:
             name = "Tensor" if row.queue == "TensorMatrix" else row.queue
             self.queues.setdefault(name, []).append(row)
         # The tensor queue holds weight loads and matmuls in pairs; the profile starts the first of each pair first.
-        self.free = {name: float(rows[0].start - origin) if name == "GpSimd" else 0.0 for name, rows in self.queues.items()}
+        self.free = {name: _first_trigger(rows) - origin if name == "GpSimd" else 0.0 for name, rows in self.queues.items()}
         self.posts: dict[int, list[float]] = {}
         self.dma_posts: dict[int, list[float]] = {}
         self.dma = DmaEngines(laws.dma, 16)
@@ -188,11 +188,15 @@ class _Run:
         is_load = int(row.attributes.get("dst_addr_imm", "0x0"), 16) >> 40 == 0x80
         dispatch = law.load_dispatch_ns if is_load else law.store_dispatch_ns
         cut = Descriptors(pieces * (size // each), each)
-        finish = self.dma.serve(at + dispatch, cut, software=software, hbm=True) + law.completion_ns
+        finish = self.dma.serve(busy + dispatch, cut, software=software, hbm=True) + law.completion_ns
         semaphore = int(row.attributes.get("semaphore", "-1"))
         self.dma_posts.setdefault(semaphore, []).append(finish)
         self.last_completion = max(self.last_completion, finish)
         return at, busy, finish
+
+
+def _first_trigger(rows: Sequence[ProfiledInstruction]) -> float:
+    return float(next((row.start for row in rows if row.opcode == "DMA_DIRECT2D"), rows[0].start))
 
 
 def _data(row: ProfiledInstruction) -> tuple[Operand, Operand]:

@@ -113,7 +113,7 @@ class _Run:
         busy = start + (law.software_issue_ns if software else law.hardware_issue_ns)
         dispatch = law.load_dispatch_ns if is_load(instruction) else law.store_dispatch_ns
         hbm = not all(each.allocation.on_chip for each in instruction.accesses())
-        served = self.dma.serve(start + dispatch, descriptors_of(law, instruction), software=software, hbm=hbm)
+        served = self.dma.serve(busy + dispatch, descriptors_of(law, instruction), software=software, hbm=hbm)
         return start, busy, served + law.completion_ns
 
     # -- the loop -----------------------------------------------------------------------------------------------------
