@@ -72,6 +72,10 @@ class DType(str):
     def __repr__(self) -> str:
         return f"nl.{self.name}"
 
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """Copies and unpickled values are the type itself."""
+        return find, (self.name,)
+
 
 bool_ = DType("bool", np.uint8)  # "boolean stored as uint8"
 int8 = DType("int8", np.int8)
