@@ -127,14 +127,15 @@ def topk(core: Core, val_dst: Tensor, idx_dst: Tensor, src: Tensor, n: int, name
     core.checked(_check_topk, val_dst, idx_dst, src, count)
     if core.values:
         groups, k = src.shape[0] // GROUP, val_dst.free_size
-        bits = access.read_needed(core, src, (_snake_order(src) < count).reshape(src.shape)).view(np.uint16)
+        held = access.read_needed(core, src, (_snake_order(src) < count).reshape(src.shape))
+        bits = held.astype(dtypes.bfloat16.numpy, copy=False).view(np.uint16)
         snake = bits.reshape(groups, GROUP, -1).transpose(0, 2, 1).reshape(groups, -1)[:, :count]
         ordered = np.where(snake & 0x8000, ~snake, snake | 0x8000).astype(np.uint32)  # as unsigned as the floats are
         keys = ordered << 16 | (0xFFFF - np.arange(count, dtype=np.uint32))  # of equal values the lowest position
         largest = np.sort(np.partition(keys, count - k, axis=1)[:, count - k :], axis=1)
         positions = 0xFFFF - (largest & 0xFFFF)
         values = np.take_along_axis(snake, positions.astype(np.int64), axis=1)
-        core.write(val_dst, _as_snake(values, val_dst).view(val_dst.dtype.numpy))
+        core.write(val_dst, _as_snake(values, val_dst).view(dtypes.bfloat16.numpy))
         core.write(idx_dst, _as_snake(positions, idx_dst))
     params = {"n": count, "k": val_dst.free_size}
     return core.record("topk", Engine.gpsimd, (val_dst, idx_dst), (src,), params, name)

@@ -68,8 +68,7 @@ def set_rng_seed(core: Core, src_seeds: Tensor, name: str | None) -> Instruction
     """Seed the vector engine with one 32-bit value."""
     core.checked(_check_seed, src_seeds)
     if core.values:
-        value = np.ascontiguousarray(core.read(src_seeds)).reshape(-1).view(np.uint32)
-        _generator(core, Engine.vector).seed(int(value[0]))
+        _generator(core, Engine.vector).seed(int.from_bytes(core.read(src_seeds).tobytes()[:_SEED_BYTES], "little"))
     return core.record("set_rng_seed", Engine.vector, (), (src_seeds,), name=name)
 
 

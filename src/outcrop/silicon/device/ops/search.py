@@ -102,8 +102,7 @@ def _pair(core: Core, data: Tensor, vals: Tensor, order: range) -> tuple[Array, 
 
 
 def _indices(positions: Array, found: Array, target: Tensor) -> Array:
-    kind = target.dtype.numpy
-    chosen: Array = np.where(found, positions, np.iinfo(kind).max).astype(kind)
+    chosen: Array = np.where(found, positions, -1).astype(target.dtype.numpy)  # -1 is all ones
     return chosen
 
 
