@@ -42,12 +42,16 @@ class _Child:
 def run_isolated(
     cases: Iterable[tuple[str, Callable[[], bytes]]], *, jobs: int, timeout_s: float, memory_bytes: int
 ) -> Iterator[Finished]:
-    """Run each case's function in a process of its own; yields them as they end."""
+    """Run each case's function in a process of its own; yields them as they end.
+
+    Stops when the process that started this one is gone: nobody reads the results any more.
+    """
     waiting = iter(cases)
+    starter = os.getppid()
     running: dict[int, _Child] = {}
     more = True
     try:
-        while more or running:
+        while (more or running) and os.getppid() == starter:
             while more and len(running) < jobs:
                 following = next(waiting, None)
                 if following is None:
