@@ -79,6 +79,16 @@ def test_python_control_flow_is_refused(use):
         assert err.value.rule.name == "register-control-flow"
 
 
+def test_a_register_is_not_none():
+    with core():
+        register = nisa.register_alloc(0)
+        assert register != None  # noqa: E711  (kernels have no `is`)
+        assert register == register
+        assert register not in (None, "name")
+        with pytest.raises(KernelRefused, match="=="):
+            assert register != nisa.register_alloc(0)
+
+
 def test_slices_with_registers_point_at_ds():
     with core() as on:
         data = put(on, np.zeros((4, 16), np.float32))

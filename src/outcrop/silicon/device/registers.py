@@ -141,10 +141,12 @@ class VirtualRegister:
         return _number(other)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or self.value == self._compare(other, "==")
+        if self is other or not isinstance(other, VirtualRegister | int | float):
+            return self is other  # `reg != None` is settled when the kernel is compiled
+        return self.value == self._compare(other, "==")
 
     def __ne__(self, other: object) -> bool:
-        return self is not other and self.value != self._compare(other, "!=")
+        return not self == other
 
     def __lt__(self, other: object) -> bool:
         return self._compare(other, "<") > self.value
