@@ -185,6 +185,15 @@ def test_where_takes_tiles_and_numbers():
     np.testing.assert_array_equal(result(nl.where, condition, 3.0, Y), np.where(COUNTS > 3, np.float32(3), Y))
 
 
+def test_rsqrt_runs_on_gpsimd_which_does_not_reach_psum():
+    with core() as on:
+        nl.rsqrt(put(on, POSITIVE))
+        assert on.trace[-1].engine.name == "gpsimd"
+        with pytest.raises(KernelRefused) as refused:
+            nl.rsqrt(put(on, POSITIVE, region="psum"))
+        assert refused.value.rule.name == "operand-memory"
+
+
 def test_power_takes_tiles_and_numbers():
     np.testing.assert_allclose(result(nl.power, POSITIVE, Y), wide(POSITIVE) ** wide(Y), rtol=2e-6)
     np.testing.assert_allclose(result(nl.power, POSITIVE, 2.0), wide(POSITIVE) ** 2, rtol=2e-6)

@@ -14,7 +14,7 @@ import pytest
 from kernel_rig import CHIPS, core, get, put
 from outcrop.base.errors import UserError
 from outcrop.silicon.device.dtypes import ALL
-from outcrop.silicon.device.rules import KernelRefused
+from outcrop.silicon.device.rules import KernelRefused, KernelWarning
 from outcrop.silicon.nki import isa as nisa
 from outcrop.silicon.nki import language as nl
 
@@ -237,11 +237,26 @@ def test_likes_take_shape_type_and_memory():
 
 def test_ndarray_takes_names_of_memories_and_types():
     with core():
-        assert nl.ndarray((4,), "bfloat16", "psum").shape == (4, 1)
+        assert nl.ndarray((4,), "bfloat16", nl.psum).shape == (4, 1)
         assert nl.ndarray((4,), np.float32, nl.hbm).buffer == "private_hbm"
-        assert refused_rule(lambda: nl.ndarray((4, 4), nl.float32, "dram")) == "parameter"
+        assert refused_rule(lambda: nl.ndarray((4, 4), nl.float32, 7)) == "parameter"
+        for name in ("sbuf", "hbm", "dram"):
+            assert refused_rule(lambda name=name: nl.zeros((4, 4), nl.float32, name)) == "buffer-name"
         with pytest.raises(UserError, match="not a data type"):
             nl.ndarray((4, 4), "float64x")
+
+
+def test_memories_named_by_strings_when_relaxed():
+    with core(relaxed={"buffer-name"}), pytest.warns(KernelWarning, match=r"buffer=nl\.hbm"):
+        assert nl.ndarray((4, 4), nl.float32, "hbm").buffer == nl.private_hbm
+
+
+def test_assigning_to_elements_is_refused_with_the_way_to_write_them():
+    with core() as on:
+        tile = put(on, X)
+        with pytest.raises(KernelRefused, match=r"nisa\.tensor_copy\(dst=\.\.\., src=\.\.\.\)") as refused:
+            tile[:, 0:4] = nl.exp(tile[:, 0:4])
+        assert refused.value.rule.name == "assignment"
 
 
 def test_random_numbers_are_uniform_and_follow_the_seed():

@@ -224,7 +224,7 @@ def test_arrays_are_found_in_containers_and_objects():
 
     @nki.jit
     def kernel(pairs: Any, table: Any, weights: Any, config: Any, nothing: Any = None) -> Any:
-        assert isinstance(pairs, list)
+        assert isinstance(pairs, tuple)
         assert isinstance(pairs[0], Pair)
         assert nothing is None
         assert weights.count == 3
@@ -239,7 +239,7 @@ def test_arrays_are_found_in_containers_and_objects():
 
     x = [numbers(3, 4) + at for at in range(5)]
     weights, config = Weights(x[3], 3), Config(x[4])
-    found = kernel([Pair(x[0], x[1])], {"key": x[2]}, weights, config=config)
+    found = kernel((Pair(x[0], x[1]),), {"key": x[2]}, weights, config=config)
     assert weights.scale is x[3], "the caller's objects stay as they are"
     assert found["count"] == 3
     for array in (found["total"], found["rest"][0], found["rest"][1][0]):
@@ -249,7 +249,7 @@ def test_arrays_are_found_in_containers_and_objects():
 def test_one_array_given_twice_is_one_tensor():
     @nki.jit
     def kernel(x: Any, y: Any) -> Any:
-        assert x.storage is y.storage
+        assert x.storage == y.storage
         increment(x)
         return copied(y)
 
@@ -434,6 +434,22 @@ def test_recording_collects_the_runs_of_a_block():
     double(numbers(4, 4))
     assert [each.name for each in runs] == ["double", "halves"]
     assert [each.name for each in inner] == ["halves"]
+
+
+def test_python_that_the_vendor_does_not_compile_is_refused_before_the_kernel_starts():
+    @nki.jit
+    def kernel(x: Any, count: Any = 0) -> Any:
+        if count is 7:  # noqa: F632
+            increment(x)
+        return copied(x)
+
+    x = numbers(4, 4)
+    for call, rule in ((lambda: kernel(x), "frontend-identity"), (lambda: double([x]), "frontend-list-argument")):
+        with pytest.raises(KernelRefused) as refused:
+            call()
+        assert refused.value.rule.name == rule
+    with pytest.warns(KernelWarning, match="frontend-identity"):
+        np.testing.assert_array_equal(nki.simulate(kernel, relaxed={"frontend-identity"})(x), x)
 
 
 def test_a_schedule_is_in_the_trace():

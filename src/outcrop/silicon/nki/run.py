@@ -32,6 +32,7 @@ from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.device.turns import run_cores
 from outcrop.silicon.nki.arguments import Inputs, convert_results, numpy_to_torch, tensors_in
 from outcrop.silicon.nki.defaults import current_options, find_target
+from outcrop.silicon.nki.frontend import check_arguments, check_kernel
 
 OUTPUT_MEMORY = rules.rule(
     "output-memory",
@@ -147,6 +148,9 @@ def run(
         call = calls[core.rank]
         return function(*call.args, **call.kwargs)
 
+    with machine.cores[0].active():
+        check_kernel(function)
+        check_arguments(function, args, kwargs or {})
     returned = run_cores(machine, body)
     usages = []
     for core in machine.cores:

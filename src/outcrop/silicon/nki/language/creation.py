@@ -17,6 +17,12 @@ from outcrop.silicon.device.regions import SBUF, SHARED_HBM, MemoryRegion
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki import isa as nisa
 
+BUFFER_NAME = rules.rule(
+    "buffer-name",
+    "A buffer is given as nl.sbuf and its kin, not as a string.",
+    "AWS Neuron, NKI 0.3.0 update guide: string buffer names no longer supported",
+)
+
 _REGIONS = {each.value: each for each in MemoryRegion} | {"hbm": MemoryRegion.private_hbm}
 
 
@@ -38,6 +44,9 @@ def ndarray(shape: Sequence[int], dtype: Any, buffer: Any = SBUF, name: str = ""
     dimension of 1. ``address`` is ``(partition, byte within the partition)``; without one, the tensor is placed at the
     end of the run. ``name`` shows in messages; without one, the variable that it is assigned to does.
     """
+    if isinstance(buffer, str):
+        remedy = f"Write buffer=nl.{buffer}."
+        refuse(BUFFER_NAME, f"nl.ndarray got the memory as the string {buffer!r}.", remedy)
     return current().allocate(shape, dtype, region_of(buffer), name, address)
 
 

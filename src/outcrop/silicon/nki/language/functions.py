@@ -18,7 +18,7 @@ from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.dtypes import DType, find, float32, int32, uint8
 from outcrop.silicon.device.refusal import refuse
-from outcrop.silicon.device.regions import SBUF
+from outcrop.silicon.device.regions import SBUF, Engine
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki import isa as nisa
 from outcrop.silicon.nki.language.elementwise import _binary, common_type, multiply
@@ -52,7 +52,6 @@ def _activation(name: str, summary: str) -> Callable[..., Tensor]:
 exp = _activation("exp", "e to the power of x.")
 log = _activation("log", "The natural logarithm.")
 sqrt = _activation("sqrt", "The square root.")
-rsqrt = _activation("rsqrt", "1 over the square root.")
 square = _activation("square", "x times x.")
 abs = _activation("abs", "The magnitude.")
 sign = _activation("sign", "-1, 0 or 1.")
@@ -84,6 +83,14 @@ def reciprocal(x: Tensor, dtype: Any = None) -> Tensor:
     tile = _tile(x, "reciprocal")
     made = _like(tile, dtype)
     nisa.reciprocal(made, tile)
+    return made
+
+
+def rsqrt(x: Tensor, dtype: Any = None) -> Tensor:
+    """1 over the square root of a tile in SBUF. Engine: gpsimd, by ``nisa.tensor_scalar``."""
+    tile = _tile(x, "rsqrt")
+    made = _like(tile, dtype)
+    nisa.tensor_scalar(made, tile, "rsqrt", 0.0, engine=Engine.gpsimd)
     return made
 
 
