@@ -64,6 +64,14 @@ def test_indices_outside_the_data_are_refused():
         assert err.value.rule.name == "out-of-bounds"
 
 
+def test_an_index_starts_at_a_quadrant():
+    with core("trn3") as on:
+        data, index = zeros(on, (32, 8)), zeros(on, (32, 1), "int32")
+        with pytest.raises(KernelRefused, match="starts at a multiple of 32") as err:
+            nisa.tensor_copy(empty(on, (16, 4)), data[16:32].indirect(index[16:32], 4))
+        assert err.value.rule.name == "tensor-indirection"
+
+
 def zeros(on, shape, dtype="float32", region="sbuf"):
     return put(on, np.zeros(shape), dtype, region)
 
