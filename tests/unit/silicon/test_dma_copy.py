@@ -344,6 +344,7 @@ def refused(call: Any) -> str:
     with pytest.raises(KernelRefused) as err:
         call()
     assert "test_dma_copy.py" in str(err.value)
+    assert err.value.__context__ is None
     return rule_of(err)
 
 
@@ -388,6 +389,8 @@ def test_descriptors_are_made_by_what_can_make_them() -> None:
             assert nisa.dma_copy(tile, hbm, dge_mode=mode).params["dge_mode"] == mode.name
         for mode in (modes.swdge, modes.hwdge):
             assert nisa.dma_copy(tile, start, dge_mode=mode).params["dynamic"] == "scalar"
+        assert nisa.dma_copy(tile, hbm, dge_mode=3).params["dge_mode"] == "none"  # by number, as older kernels write
+        assert nisa.dma_copy(tile, hbm, dge_mode=None).params["dge_mode_asked"] == "unknown"
         assert refused(lambda: nisa.dma_copy(tile, start, dge_mode=modes.none)) == "dma-descriptors"
         nisa.dma_copy(tile, rows, dge_mode=modes.swdge)
         assert refused(lambda: nisa.dma_copy(tile, rows, dge_mode=modes.none)) == "dma-descriptors"

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Verdict = TypeVar("Verdict")
 _NO_PARAMS: Mapping[str, Any] = {}
+_NO_VERDICT: Any = object()
 _CACHE_LINE = 64  # the images' rows are this much longer than a partition, so that columns do not share a cache set
 
 
@@ -175,16 +176,16 @@ class Core:
         The check may look at tensors' shapes, strides, types, memories and start, never at values or identities.
         Arguments that are not tensors must be hashable.
         """
-        key = (rule_check, *[each.signature if isinstance(each, Tensor) else each for each in args])
-        verdict: Verdict
+        key: Any = (rule_check, *[each.signature if isinstance(each, Tensor) else each for each in args])
         try:
-            verdict = self._verdicts[key]
-        except KeyError:
-            verdict = rule_check(self, *args)
-            self._verdicts[key] = verdict
+            verdict = self._verdicts.get(key, _NO_VERDICT)
         except TypeError:  # something that cannot be hashed where a tensor belongs: the check will say so
+            key, verdict = None, _NO_VERDICT
+        if verdict is _NO_VERDICT:  # not inside of a handler, so that a refusal has no other error as its context
             verdict = rule_check(self, *args)
-        return verdict
+            if key is not None:
+                self._verdicts[key] = verdict
+        return cast("Verdict", verdict)
 
     def read(self, tensor: Tensor, *, skip_invalid: bool = False) -> Array:
         """The elements as they lie in memory: a view where the pattern is static, else a copy. Do not write to it.

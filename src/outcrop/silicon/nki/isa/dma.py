@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from outcrop.silicon.device.core import current
@@ -11,6 +12,7 @@ from outcrop.silicon.device.ops import dma_transpose as transposes
 from outcrop.silicon.device.ops import exchange as exchanges
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.tensor import Tensor
+from outcrop.silicon.nki.isa import constants
 from outcrop.silicon.nki.isa.constants import dge_mode, dma_engine, engine, oob_mode
 from outcrop.silicon.nki.operators import operator_name
 
@@ -34,7 +36,9 @@ def dma_copy(
     ``dge_mode`` says who makes the descriptors: ``hwdge`` needs a chip that has it, and with it ``engine`` may be sync
     or scalar; gathers and scatters need ``swdge``. ``priority`` is 0 to 3 on chips that have it.
     """
-    return ops.dma_copy(current(), dst, src, priority, _is_skip(oob_mode), _name_of(dge_mode), engine, name)
+    return ops.dma_copy(
+        current(), dst, src, priority, _is_skip(oob_mode), _mode(dge_mode, constants.dge_mode), engine, name
+    )
 
 
 def dma_transpose(
@@ -60,7 +64,9 @@ def dma_transpose(
     outside.
     """
     order = None if axes is None else tuple(axes)
-    return transposes.dma_transpose(current(), dst, src, order, priority, _name_of(dge_mode), _is_skip(oob_mode), name)
+    return transposes.dma_transpose(
+        current(), dst, src, order, priority, _mode(dge_mode, constants.dge_mode), _is_skip(oob_mode), name
+    )
 
 
 def dma_compute(
@@ -99,7 +105,9 @@ def sendrecv(
     same ``pipe_id`` and ranks that match. ``dma_engine.gpsimd_dma`` carries at most 1024, 512 or 256 bytes of each
     partition for elements of 4, 2 or 1 bytes.
     """
-    return exchanges.sendrecv(current(), src, dst, send_to_rank, recv_from_rank, pipe_id, _name_of(dma_engine), name)
+    return exchanges.sendrecv(
+        current(), src, dst, send_to_rank, recv_from_rank, pipe_id, _mode(dma_engine, constants.dma_engine), name
+    )
 
 
 def core_barrier(data: Tensor, cores: Any, engine: Any = engine.gpsimd, name: Any = None) -> Instruction:
@@ -110,10 +118,15 @@ def core_barrier(data: Tensor, cores: Any, engine: Any = engine.gpsimd, name: An
     return exchanges.core_barrier(current(), data, tuple(cores), engine, name)
 
 
-def _name_of(member: Any) -> str:
-    """An enumeration's member by its name; anything else as text, for the check to refuse."""
-    return str(getattr(member, "name", member))
+def _mode(given: Any, modes: type[Enum]) -> str:
+    """A mode by its name: a member, its number as older kernels write it, or ``None`` for the first, the default."""
+    if isinstance(given, modes):
+        return given.name
+    for member in modes:
+        if given == member.value or (given is None and member.value == 0):
+            return member.name
+    return str(getattr(given, "name", given))  # for the check to refuse
 
 
 def _is_skip(mode: Any) -> bool:
-    return _name_of(mode) == "skip"
+    return _mode(mode, constants.oob_mode) == "skip"
