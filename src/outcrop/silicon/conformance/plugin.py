@@ -25,6 +25,7 @@ from outcrop.silicon.conformance import stand_ins
 from outcrop.silicon.conformance.causes import first_line
 from outcrop.silicon.conformance.isolation import Finished, run_isolated
 from outcrop.silicon.conformance.wire import VARIABLE, Plan
+from outcrop.silicon.device.rules import KernelRefused
 
 
 class _Session:
@@ -66,9 +67,25 @@ class Program(pytest.Item):
         os.chdir(self.path.parent)
         sys.path.insert(0, str(self.path.parent))
         sys.argv = [str(self.path)]
-        source = self.path.read_text(encoding="utf-8")
-        if not runs_something(source):
+        try:
+            idle = not runs_something(self.path.read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            pytest.skip(f"is not Python: {error.msg}")
+        if idle:
             pytest.skip("defines kernels and runs none; other programs do")
+        if str(self.path) in _Session.plan.mistakes:
+            with pytest.raises(KernelRefused):
+                self._run()
+            return
+        try:
+            self._run()
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            if name in sys.modules or name in ("nki", "neuronxcc"):
+                raise
+            pytest.skip(f"needs the package {name}, which is not installed")
+
+    def _run(self) -> None:
         try:
             runpy.run_path(str(self.path), run_name="__main__")
         except SystemExit as end:
@@ -185,9 +202,14 @@ def _reason(longrepr: Any) -> str:
 
 
 def _crash(longrepr: Any) -> Any:
-    """Of several exceptions in a chain, the first, which caused the others."""
+    """Of exceptions that were raised from one another, the first."""
     chain = getattr(longrepr, "chain", None)
-    return chain[0][1] if chain else getattr(longrepr, "reprcrash", None)
+    if not chain:
+        return getattr(longrepr, "reprcrash", None)
+    at = len(chain) - 1
+    while at and "direct cause" in (chain[at - 1][2] or ""):
+        at -= 1
+    return chain[at][1]
 
 
 def _where(longrepr: Any) -> str:

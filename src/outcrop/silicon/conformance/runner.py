@@ -52,6 +52,7 @@ def run_suite(
             timeout_s=options.timeout_s,
             memory_bytes=options.memory_bytes,
             programs=tuple(str(each) for each in _programs(suite, checkout, options.paths)),
+            mistakes=tuple(str((checkout / each).resolve()) for each in suite.mistakes),
             done=tuple(case.case for case in _read(lines)[0] if case.outcome != "not collected"),
             stride=options.stride,
             absent=suite.absent,

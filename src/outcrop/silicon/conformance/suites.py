@@ -22,6 +22,7 @@ class Suite:
     marks: tuple[str, ...]  # paths that a checkout has if and only if the suite is in it
     tests: tuple[str, ...] = ()  # files and folders for pytest
     programs: tuple[str, ...] = ()  # patterns of scripts that are run as they are
+    mistakes: tuple[str, ...] = ()  # of these, the ones that show a mistake: they pass if they are refused
     arguments: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()  # folders for the import path
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +46,7 @@ SUITES: dict[str, Suite] = {
             "AWS Neuron SDK, nki/examples and the MX deep dive: the tutorials' programs",
             ("nki/examples/simulate",),
             programs=("nki/examples/**/*.py", "nki/deep-dives/src/**/*.py"),
+            mistakes=("nki/examples/layout-violation.py",),
         ),
         Suite(
             "nki-library",

@@ -19,6 +19,7 @@ class Plan:
     timeout_s: float
     memory_bytes: int
     programs: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()  # of the programs, those that show what is refused
     done: tuple[str, ...] = ()
     stride: int = 1
     absent: tuple[tuple[str, str, str], ...] = ()
