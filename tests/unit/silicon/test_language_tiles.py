@@ -342,7 +342,7 @@ def test_tile_sizes_are_the_chips(target: str):
         assert sizes.sbuf_fmax_bytes == chip.sbuf.bytes_per_partition.int_in("B") == sizes.total_available_sbuf_size
         assert sizes.sbuf_size_bytes == 128 * sizes.sbuf_fmax_bytes == 128 * 4 * sizes.sbuf_fmax
         assert sizes.gemm_stationary_fmax == 128
-        assert sizes.gemm_moving_fmax == chip.tensor.moving_free_limit["fp32"].int_in("count")
+        assert sizes.gemm_moving_fmax == 512 <= chip.tensor.moving_free_limit["fp32"].int_in("count")
 
 
 def test_tile_sizes_outside_of_a_kernel_are_the_default_targets(monkeypatch: pytest.MonkeyPatch):

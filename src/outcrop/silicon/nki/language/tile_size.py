@@ -55,8 +55,11 @@ class TileSize:
 
     @property
     def gemm_moving_fmax(self) -> int:
-        """Free elements of a matmul's moving operand at most, for a float32 result."""
-        return _limits().moving_free["fp32"]
+        """Free elements of a matmul's moving operand at most, for a float32 result in one PSUM bank.
+
+        Where an instruction takes more (NeuronCore-v4), this still is a bank: so the vendor's kernels for it assume.
+        """
+        return min(_limits().moving_free["fp32"], self.psum_bank_fmax)
 
     @property
     def bn_stats_fmax(self) -> int:
