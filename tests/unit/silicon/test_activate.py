@@ -194,3 +194,21 @@ def test_the_pytest_plugin_is_off_unless_asked_for(tmp_path: Path):
     assert "outcrop nki: trn3, divide" in on.stdout
     (tmp_path / "pytest.ini").write_text("[pytest]\noutcrop_nki = true\n")
     assert "1 passed" in run_pytest(tmp_path).stdout
+
+
+def test_annotations_are_taken_and_mean_nothing():
+    from outcrop.silicon.nki import typing as nt
+
+    def kernel(x: nt.tensor, y: nt.mutable_tensor[language.float32, (4, 4)], z: nt.tensor | None = None) -> nt.tensor:
+        return copied(x)
+
+    def copied(x: nt.NkiTensor) -> nt.NkiTensor:
+        out = language.ndarray(x.shape, x.dtype, buffer=language.shared_hbm)
+        isa.dma_copy(out, x)
+        return out
+
+    x = np.ones((4, 4), np.float32)
+    np.testing.assert_array_equal(outcrop.nki.jit(kernel)(x, x), x)
+    for written in (nt.tensor | None, None | nt.tensor, nt.mutable_tensor[language.float32, (4, 4)], nt.tensor()):
+        assert type(written) is type(nt.tensor)  # as they are evaluated where annotations are
+    assert repr(nt.tensor) == "nki.typing.tensor"

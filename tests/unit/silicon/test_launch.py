@@ -439,7 +439,7 @@ def test_recording_collects_the_runs_of_a_block():
 def test_python_that_the_vendor_does_not_compile_is_refused_before_the_kernel_starts():
     @nki.jit
     def kernel(x: Any, count: Any = 0) -> Any:
-        if count is 7:  # noqa: F632
+        if x is count:
             increment(x)
         return copied(x)
 
