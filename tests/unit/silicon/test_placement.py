@@ -236,6 +236,23 @@ def test_more_tensors_than_banks_are_refused(row_bytes: int) -> None:
     assert "Copy results to SBUF" in str(err.value)
 
 
+def test_an_explicit_psum_tensor_starts_at_a_bank() -> None:
+    with core() as c:
+        use(c, tile(c, 512, PSUM, at=(0, 3 * 2048)))
+        place(c)
+    with core() as c:
+        use(c, tile(c, 512, PSUM, at=(0, 3 * 2048 + 512)))
+        with pytest.raises(KernelRefused) as err:
+            place(c)
+    assert err.value.rule.name == "psum-address"
+    assert "starts 512 bytes into a bank" in str(err.value)
+    assert "the nearest before it is at 6144" in str(err.value)
+    with core(relaxed={"psum-address"}) as c:
+        use(c, tile(c, 512, PSUM, at=(0, 512)))
+        with pytest.warns(KernelWarning, match="psum-address"):
+            place(c)
+
+
 def test_what_a_dynamic_loop_carries_lives_for_the_whole_loop() -> None:
     def run(c: Core, *, carried: bool) -> None:
         kept = tile(c, 200 * KIB)

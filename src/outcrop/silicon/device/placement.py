@@ -38,6 +38,11 @@ SBUF_CAPACITY = rules.rule(
 PSUM_CAPACITY = rules.rule(
     "psum-capacity", "The tensors alive at any one instruction fit into the banks of PSUM.", rules.ARCHITECTURE
 )
+PSUM_ADDRESS = rules.rule(
+    "psum-address",
+    "A PSUM tensor at an explicit address starts at the beginning of a bank.",
+    "AWS Neuron, NKI migration guide: improved allocation API",
+)
 _SHOWN = 12  # tensors of the peak set that a message lists
 
 
@@ -61,6 +66,7 @@ def place(core: Core) -> tuple[Usage, ...]:
         lived = [each for each in lifetimes if each.allocation.region is region]
         usage = _usage(core, region, lived)
         if region is MemoryRegion.psum:
+            _require_bank_starts(core, lived)
             _require_banks(core, lived)
         unplaced = first_fit(core.limits, region, lived)
         made.append(Usage(*usage, tuple(unplaced)))
@@ -149,6 +155,20 @@ def _usage(
         rule = SBUF_CAPACITY if region is MemoryRegion.sbuf else PSUM_CAPACITY
         _refuse(core, rule, at, _sizes(alive, peak, limit, region), _advice(region))
     return region, peak, limit, at, tuple(alive)
+
+
+def _require_bank_starts(core: Core, lived: list[Lived]) -> None:
+    bank = core.limits.psum_bank_bytes
+    for each in (lived.allocation for lived in lived):
+        if each.explicit and each.address is not None and each.address % bank:
+            with relaxing(core.settings.relaxed, core.warned):
+                refuse(
+                    PSUM_ADDRESS,
+                    f"{each} starts {each.address % bank} bytes into a bank.",
+                    f"Banks start every {bank} bytes: the nearest before it is at {each.address // bank * bank}. "
+                    "Allocate a whole bank and slice it.",
+                    each.source,
+                )
 
 
 def _require_banks(core: Core, lived: list[Lived]) -> None:
