@@ -35,6 +35,9 @@ from outcrop.silicon.nki.legacy import (
     programs as _programs,
 )
 from outcrop.silicon.nki.legacy import (
+    selection_instructions as _selection_instructions,
+)
+from outcrop.silicon.nki.legacy import (
     transfer as _transfer,
 )
 from outcrop.silicon.nki.legacy import (
@@ -108,9 +111,7 @@ def _language() -> dict[str, Any]:
 
 
 def _instruction_set() -> dict[str, Any]:
-    made = _named(_vector_instructions, _matrix_instructions)
-    for hidden in ("promoted_kind",):
-        made.pop(hidden, None)
+    made = _named(_vector_instructions, _selection_instructions, _matrix_instructions)
     engines = {
         f"{name}_engine": getattr(constants.engine, name)
         for name in ("tensor", "vector", "scalar", "gpsimd", "unknown")

@@ -52,8 +52,50 @@ class Place(NamedTuple):
     dynamic: Dynamic | None
 
 
+_known: dict[Any, Place] = {}
+_MOST_KNOWN = 4096  # places; the same few brackets come back in every iteration of a loop
+
+
 def place(tile: Tile, key: Any) -> Place:
     """Where ``tile[key]`` lies."""
+    form = None
+    if tile.elements is None and tile.dynamic is None and not tile.bounds:
+        form = _form(key)
+    if form is None:
+        return _placed(tile, key)
+    question = (tile.shape, tile.strides, tile.offset, tile.partition, form)
+    made = _known.get(question)
+    if made is None:
+        made = _placed(tile, key)
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[question] = made
+    elif made.bounds or made.dynamic is not None:  # mention the tensor they were made for
+        return _placed(tile, key)
+    return made
+
+
+def _form(key: Any) -> Any:
+    """A bracket expression as a dictionary key; ``None`` where it depends on values."""
+    made: list[Any] = []
+    for each in key if type(key) is tuple else (key,):
+        kind = type(each)
+        if kind is Index:
+            if each.listed is not None:
+                return None
+            made.append((each.shape, each.start, each.steps, each.axes))
+        elif kind is slice:
+            if any(not (end is None or type(end) is int) for end in (each.start, each.stop, each.step)):
+                return None
+            made.append((each.start, each.stop, each.step))
+        elif kind is int or each is None or each is Ellipsis:
+            made.append(each)
+        else:
+            return None
+    return tuple(made)
+
+
+def _placed(tile: Tile, key: Any) -> Place:
     items = _filled(tile, key if isinstance(key, tuple) else (key,))
     shape, axes, indices, dynamic = _indices(tile, items)
     shape, axes, indices, partition = _with_partition(tile, shape, axes, indices)

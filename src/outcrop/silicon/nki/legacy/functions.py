@@ -13,7 +13,13 @@ from outcrop.silicon.device import dtypes
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.nki import isa
-from outcrop.silicon.nki.legacy import arithmetic, matrix_instructions, results, vector_instructions
+from outcrop.silicon.nki.legacy import (
+    arithmetic,
+    matrix_instructions,
+    results,
+    selection_instructions,
+    vector_instructions,
+)
 from outcrop.silicon.nki.legacy.access import Slice
 from outcrop.silicon.nki.legacy.dtypes import kind
 from outcrop.silicon.nki.legacy.indices import Predicate
@@ -230,7 +236,7 @@ def where(condition: Any, x: Any, y: Any, *, dtype: Any = None, mask: Any = None
     tiles = [each for each in (x, y) if isinstance(each, Tile)]
     if isinstance(condition, Predicate):
         only = tiles[0]
-        return vector_instructions.affine_select(condition, only, y, mask=mask, dtype=dtype)
+        return selection_instructions.affine_select(condition, only, y, mask=mask, dtype=dtype)
     cond = tile(condition, "condition")
     shape = np.broadcast_shapes(cond.shape, *(each.shape for each in tiles))
     result = kind_or(dtype, arithmetic.promoted(*tiles) if tiles else dtypes.float32)
