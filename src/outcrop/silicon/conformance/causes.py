@@ -26,7 +26,8 @@ def first_line(message: str) -> str:
 def cause(reason: str) -> str:
     """What cases with the same cause share: the rule where one was broken, else the message without its numbers."""
     if broken := re.search(r"\[([a-z][a-z0-9-]+)\] (\S+)", reason):
-        return f"rule {broken[1]}: {broken[2].rstrip(':,.')}"
+        word = broken[2].rstrip(":,.")
+        return f"rule {broken[1]}" + (f": {word}" if word.isidentifier() else "")
     text = reason
     for pattern, instead in _DIFFERING:
         text = pattern.sub(instead, text)
