@@ -3,7 +3,7 @@
 A view keeps bounds that its indices may break until it is used, because a mask given to the instruction may leave the
 offending positions out.
 
-Not covered: partitions chosen in another order than one after the other (the hardware's access patterns have none).
+Not covered: two run-time indices in one access.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import current
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.refusal import refuse
-from outcrop.silicon.device.tensor import Dynamic, ElementIndex, Tensor
-from outcrop.silicon.nki.legacy.indices import Index, as_index, joined, whole
-from outcrop.silicon.nki.legacy.regions import Region
+from outcrop.silicon.device.tensor import Dynamic
+from outcrop.silicon.nki.legacy.indices import Index, joined, whole
 
 if TYPE_CHECKING:
     from outcrop.silicon.nki.legacy.tile import Tile
@@ -105,9 +104,9 @@ def _placed(tile: Tile, key: Any) -> Place:
         if (low_high := index.bounds())[0] < 0 or low_high[1] >= size
     ]
     for bound in tile.bounds:
-        bounds.append(Bound(_composed(bound.along, indices, shape), bound.size, bound.dim))
+        bounds.append(Bound(composed(bound.along, indices, shape), bound.size, bound.dim))
     if tile.elements is not None:
-        _require(tile, bounds)
+        require_inside(tile, bounds)
         elements = tile.elements[tuple(each.spread(shape).values() for each in indices)]
         return Place(shape, (0,) * len(shape), tile.offset, partition, axes, (), elements, dynamic)
     if any(each.listed is not None for each in indices):
@@ -321,7 +320,7 @@ def _dimension_of(index: Index, shape: tuple[int, ...]) -> int:
     return moving[0] if moving else -1
 
 
-def _composed(outer: Index, indices: list[Index], shape: tuple[int, ...]) -> Index:
+def composed(outer: Index, indices: list[Index], shape: tuple[int, ...]) -> Index:
     if outer.listed is not None:
         listed = outer.spread(outer.shape).values()[tuple(
             np.minimum(each.spread(shape).values(), size - 1) for each, size in zip(indices, outer.shape, strict=True)
@@ -334,10 +333,8 @@ def _composed(outer: Index, indices: list[Index], shape: tuple[int, ...]) -> Ind
     return made
 
 
-# -- use --------------------------------------------------------------------------------------------------------------
-
-
-def _require(tile: Tile, bounds: list[Bound] | tuple[Bound, ...]) -> None:
+def require_inside(tile: Tile, bounds: list[Bound] | tuple[Bound, ...]) -> None:
+    """Refuse indices that leave their dimension."""
     for bound in bounds:
         low, high = bound.along.bounds()
         if low < 0 or high >= bound.size:
@@ -347,104 +344,3 @@ def _require(tile: Tile, bounds: list[Bound] | tuple[Bound, ...]) -> None:
                 f"The dimension has elements 0 to {bound.size - 1}: give the instruction a mask= that leaves the "
                 "others out.",
             )
-
-
-def resolve(tile: Tile, region: Region | None) -> Tensor:
-    """The device tensor for the positions of ``tile`` that a region leaves."""
-    source = tile.source
-    if region is None:
-        _require(tile, tile.bounds)
-        if tile.elements is not None:
-            return _listed(tile, tile.elements, None)
-        _require_layout(tile)
-        return Tensor(source.storage, tile.shape, _steps(tile), tile.offset, source.dtype, tile.dynamic)
-    if region.box is None:
-        return _masked(tile, region.truth_for(tile.shape))
-    ranges = region.ranges_for(tile.shape)
-    shape = tuple(high - low for low, high in ranges)
-    cut = tuple(Index((), low) + Index((size,), 0, (1,)) for (low, _), size in zip(ranges, shape, strict=True))
-    grid = [each[tuple(slice(None) if d == at else None for d in range(len(shape)))] for at, each in enumerate(cut)]
-    for bound in tile.bounds:
-        _require(tile, [Bound(_composed(bound.along.spread(tile.shape), grid, shape), bound.size, bound.dim)])
-    if tile.elements is not None:
-        return _listed(tile, tile.elements[tuple(slice(low, high) for low, high in ranges)], None)
-    _require_layout(tile)
-    steps = _steps(tile)
-    offset = tile.offset + sum(low * step for (low, _), step in zip(ranges, tile.strides, strict=True))
-    return Tensor(source.storage, shape, steps, offset, source.dtype, _cut(tile.dynamic, ranges[0]))
-
-
-def _cut(dynamic: Dynamic | None, rows: tuple[int, int]) -> Dynamic | None:
-    if dynamic is None or dynamic.vector is None:
-        return dynamic
-    return dynamic._replace(vector=dynamic.vector[rows[0] : rows[1]])
-
-
-def _masked(tile: Tile, truth: Array) -> Tensor:
-    for bound in tile.bounds:
-        values = bound.along.spread(tile.shape).values()
-        outside = ((values < 0) | (values >= bound.size)) & truth
-        if outside.any():
-            refuse(
-                rules.OUT_OF_BOUNDS,
-                f"The mask leaves index {int(values[outside][0])} of dimension {bound.dim} of {tile.describe()}.",
-                f"The dimension has elements 0 to {bound.size - 1}.",
-            )
-    elements = tile.elements
-    if elements is None:
-        if tile.dynamic is not None:
-            refuse(
-                rules.PARAMETER,
-                f"{tile.describe()} has a run-time address and a mask that is no box.",
-                "Mask whole rows or columns.",
-            )
-        elements = Index(tile.shape, tile.offset, tile.strides).values()
-    return _listed(tile, np.where(truth, np.broadcast_to(elements, tile.shape), 0), truth)
-
-
-def _listed(tile: Tile, elements: Array, valid: Array | None) -> Tensor:
-    source = tile.source
-    row = source.row_elements
-    strides = (row, *((1,) * (len(elements.shape) - 1))) if tile.partition >= 0 else (1,) * len(elements.shape)
-    return Tensor(
-        source.storage, elements.shape, strides, tile.offset, source.dtype, None, ElementIndex(elements, valid)
-    )
-
-
-def _steps(tile: Tile) -> tuple[int, ...]:
-    """The strides; along partitions of size 1 the storage's own, along rows that an index picks their distance."""
-    if tile.dynamic is not None and tile.dynamic.vector is not None:
-        return (tile.dynamic.stride, *tile.strides[1:])
-    if tile.partition < 0 or tile.shape[0] != 1:
-        return tile.strides
-    return (tile.source.row_elements, *tile.strides[1:])
-
-
-def _require_layout(tile: Tile) -> None:
-    if tile.partition < 0:
-        return
-    if tile.partition != 0 or (tile.shape[0] > 1 and tile.strides[0] % tile.source.row_elements):
-        refuse(
-            rules.PARTITION_STEP,
-            f"{tile.describe()} is indexed so that its partitions are not along the first dimension of the result.",
-            "Index the partition dimension with an expression of the first dimension, such as nl.arange(128)[:, None].",
-        )
-
-
-def same_place(one: Tile, two: Tile) -> bool:
-    """Whether both are the same elements of the same storage in the same order."""
-    return (
-        one.source.storage is two.source.storage
-        and one.shape == two.shape
-        and one.offset == two.offset
-        and one.strides == two.strides
-        and one.elements is two.elements
-        and one.dynamic is None
-        and two.dynamic is None
-        and one.dtype == two.dtype
-    )
-
-
-def number_or_none(value: Any) -> Index | None:
-    """An index expression, for callers that also take tiles and scalars."""
-    return as_index(value) if isinstance(value, Index) else None

@@ -23,7 +23,7 @@ from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.nki import isa
-from outcrop.silicon.nki.legacy import access
+from outcrop.silicon.nki.legacy import resolution
 from outcrop.silicon.nki.legacy.dtypes import kind
 from outcrop.silicon.nki.legacy.regions import Region
 from outcrop.silicon.nki.legacy.tile import Tile, around
@@ -68,7 +68,7 @@ def finish(tile: Tile, region: Region | None, instruction: Instruction | None = 
 
 def zero_rest(core: Core, tile: Tile) -> None:
     """Zero where nothing was written: what a mask left out."""
-    tensor = access.resolve(tile, None)
+    tensor = resolution.resolve(tile, None)
     missing = tensor.storage.unwritten(tensor)
     if missing is not None:
         core.write(
@@ -82,7 +82,7 @@ def zero_rest(core: Core, tile: Tile) -> None:
 def assign(target: Tile, value: Any) -> None:
     """``tensor[...] = value``."""
     if isinstance(value, Tile):
-        if access.same_place(target, value):
+        if resolution.same_place(target, value):
             return
         if target.size != value.size and value.on_chip and target.on_chip:
             value = broadcast(value, target.shape)
@@ -157,10 +157,10 @@ def _retarget(target: Tile, value: Tile) -> bool:
     if target.buffer is not value.buffer or not target.on_chip or value.shape != target.shape:
         return False
     region = made.region
-    tensor = access.resolve(target, region if region is not None and not region.empty else None)
+    tensor = resolution.resolve(target, region if region is not None and not region.empty else None)
     if instruction.engine is not Engine.dma:
         checks.engine_operand(core, instruction.op, "the tile assigned to", tensor)
-    source = access.resolve(value, region if region is not None and not region.empty else None)
+    source = resolution.resolve(value, region if region is not None and not region.empty else None)
     if core.values:
         core.write(tensor, core.read(source) if source.dtype is tensor.dtype else _wide(core, source))
     else:
@@ -204,8 +204,8 @@ def accumulate(target: Tile, value: Any) -> bool:
         return False
     if value.shape != target.shape:
         return False
-    tensor = access.resolve(target, made.region)
-    source = access.resolve(value, made.region)
+    tensor = resolution.resolve(target, made.region)
+    source = resolution.resolve(value, made.region)
     missing = tensor.storage.unwritten(tensor)
     started = missing is None or not missing.all()
     if core.values:

@@ -20,7 +20,7 @@ from outcrop.silicon.device.dtypes import Array, DType
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.device.tensor import Dynamic, Tensor
-from outcrop.silicon.nki.legacy import access
+from outcrop.silicon.nki.legacy import access, resolution
 from outcrop.silicon.nki.legacy.access import Bound, Place
 from outcrop.silicon.nki.legacy.dtypes import kind, numpy_dtype
 from outcrop.silicon.nki.legacy.indices import Axes
@@ -130,9 +130,9 @@ class Tile:
         if self.made is not None:
             self.made.used()
         if region is not None:
-            return access.resolve(self, region)
+            return resolution.resolve(self, region)
         if self._device is None:
-            self._device = access.resolve(self, None)
+            self._device = resolution.resolve(self, None)
         return self._device
 
     # -- views --------------------------------------------------------------------------------------------------------
