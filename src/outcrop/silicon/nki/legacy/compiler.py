@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -29,12 +30,11 @@ def _ask(func: Place, index: tuple[int, ...], partitions: int, row: int) -> tupl
 
 
 def _turn(index: tuple[int, ...], tiles: tuple[int, ...]) -> int:
-    """Which of the physical tiles a block gets, counted along all dimensions."""
+    """Which of the physical tiles a block gets, counted along all dimensions; tiles without a block are the first."""
     sizes = tiles or (1,) * len(index)
-    number = 0
-    for at, size in zip(index, sizes, strict=True):
-        number = number * size + at % size
-    return number
+    return sum(
+        at % size * math.prod(sizes[dim + 1 :]) for dim, (at, size) in enumerate(zip(index, sizes, strict=False))
+    )
 
 
 class StateBuffer:

@@ -1,8 +1,8 @@
 """Tensors of the older language: ``nl.ndarray`` and its relatives, block dimensions, and direct allocation.
 
 On-chip tensors may have block dimensions in front of the partition dimension, which ``nl.par_dim`` names. Where the
-compiler places them they become free dimensions of one device tensor; under direct allocation every block is a tensor
-at an address of its own.
+compiler places them they become free dimensions of one device tensor, if that fits into SBUF at all. In PSUM, beyond
+that size, and under direct allocation every block is a tensor of its own, alive only while it is needed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _buffer(given: Any) -> Buffer:
 
 
 class Blocks:
-    """An on-chip tensor under direct allocation: one tile per index of its block dimensions."""
+    """An on-chip tensor in pieces: one tile per index of its block dimensions."""
 
     def __init__(self, shape: tuple[int, ...], count: int, tiles: dict[tuple[int, ...], Tile]) -> None:
         self.shape = shape
@@ -112,7 +112,7 @@ class Blocks:
             refuse(
                 rules.PARAMETER,
                 f"A tensor of shape {list(self.shape)} with {self.count} block dimensions is indexed with {keys!r}.",
-                "Under direct allocation every block dimension takes one integer within its size.",
+                "In PSUM and under direct allocation every block dimension takes one integer within its size.",
             )
             raise AssertionError("refused")
         return tile, keys[self.count :]
@@ -145,6 +145,10 @@ def ndarray(shape: Sequence[Any], dtype: Any, *, buffer: Any = None, name: str =
     if at == 0:
         return around(core.allocate(sizes, wanted, place.region, name))
     blocks, partitions, free = sizes[:at], sizes[at], sizes[at + 1 :] or (1,)
+    row = math.prod((*blocks, *free)) * wanted.itemsize
+    if place.region is MemoryRegion.psum or row > core.limits.sbuf_row_bytes:
+        each: Tile = _blocks(sizes, at, wanted, place, name)
+        return each
     tensor = core.allocate((partitions, *blocks, *free), wanted, place.region, name)
     steps = row_major(tensor.shape)
     strides = (*steps[1 : 1 + at], steps[0], *steps[1 + at :])
@@ -168,13 +172,12 @@ def _in_hbm(sizes: tuple[int, ...], dtype: DType, region: MemoryRegion, name: st
 
 
 def _blocks(sizes: tuple[int, ...], at: int, dtype: DType, place: Buffer, name: str) -> Any:
-    assert place.find is not None
     core = current()
     blocks, partitions, free = sizes[:at], sizes[at], sizes[at + 1 :] or (1,)
     row = math.prod(free) * dtype.itemsize
     tiles = {}
     for block in each_position(blocks):
-        address = place.find(block, partitions, row)
+        address = None if place.find is None else place.find(block, partitions, row)
         label = f"{name}{list(block)}" if name and block else name
         tiles[block] = around(core.allocate((partitions, *free), dtype, place.region, label, address))
     return Blocks(sizes, at, tiles) if blocks else tiles[()]
