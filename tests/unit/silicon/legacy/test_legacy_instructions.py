@@ -87,6 +87,21 @@ def test_returned(function: Callable[..., Any], wanted: Arrays) -> None:
     np.testing.assert_allclose(made, wanted, rtol=2e-5, atol=2e-5)
 
 
+def test_a_mask_cuts_vector_operands_too() -> None:
+    def function(a: Any, v: Any) -> Any:
+        i, j = nl.mgrid[0:32, 0:48]
+        rows = i < 24
+        one = nisa.tensor_scalar(a[i, j], np.multiply, v, mask=rows)
+        two = nisa.activation(nl.copy, a[i, j], scale=v, mask=rows)
+        return one, two
+
+    one, two = run(function, A, V)
+    wanted = A * V
+    wanted[24:] = 0  # what a mask leaves out of a new tile
+    assert np.array_equal(one, wanted)
+    assert np.array_equal(two, wanted)
+
+
 def test_scan_carries_on_from_a_column() -> None:
     def function(a: Any, b: Any) -> Any:
         made = nl.ndarray((32, 48), dtype=nl.float32)

@@ -341,6 +341,32 @@ def test_psum_banks_by_function() -> None:
     np.testing.assert_allclose(nki.simulate_kernel(kernel, x), x.T @ x, rtol=1e-4, atol=1e-4)
 
 
+def test_blocks_in_psum_live_only_while_they_are_needed() -> None:
+    def kernel(x: Any) -> Any:
+        tile = nl.load(x)
+        made = nl.ndarray((128, 512), dtype=nl.float32)
+        sums = nl.ndarray((20, nl.par_dim(128), 512), dtype=nl.float32, buffer=nl.psum)  # more than PSUM holds at once
+        for b in nl.affine_range(20):
+            sums[b] = nisa.nc_matmul(tile[:, 0:128], tile)
+            made[...] = nl.copy(sums[b])
+        return out_of(made)
+
+    x = floats(128, 512)
+    np.testing.assert_allclose(nki.simulate_kernel(kernel, x), x[:, :128].T @ x, rtol=1e-3, atol=1e-3)
+
+    def hoarding(x: Any) -> Any:
+        tile = nl.load(x)
+        sums = nl.ndarray((20, nl.par_dim(128), 512), dtype=nl.float32, buffer=nl.psum)
+        for b in nl.affine_range(20):
+            sums[b] = nisa.nc_matmul(tile[:, 0:128], tile)
+        for b in nl.affine_range(20):
+            nl.copy(sums[b])
+
+    with pytest.raises(KernelRefused) as err:
+        nki.simulate_kernel(hoarding, x)
+    assert err.value.rule.name == "psum-capacity"
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
