@@ -41,6 +41,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser.add_argument(
         "--target", default=chip.DEFAULT_TARGET, metavar="CHIP", help=f"the chip (default: {chip.DEFAULT_TARGET})"
     )
+    parser.add_argument(
+        "--relaxed", action="append", default=[], metavar="RULE", help="a rule that only warns; may be repeated"
+    )
     parser.add_argument("--collect", action="store_true", help="collect the cases and run none")
     parser.add_argument(
         "--results", type=Path, metavar="FILE", help="keep results here as JSON lines, and run only what it has not"
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         memory_bytes=_bytes(args.memory),
         jobs=max(1, args.jobs),
         stride=max(1, args.stride),
+        relaxed=tuple(args.relaxed),
         collect_only=args.collect,
         results=args.results,
     )

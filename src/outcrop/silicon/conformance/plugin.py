@@ -25,7 +25,7 @@ from outcrop.silicon.conformance import stand_ins
 from outcrop.silicon.conformance.causes import first_line
 from outcrop.silicon.conformance.isolation import Finished, run_isolated
 from outcrop.silicon.conformance.wire import VARIABLE, Plan
-from outcrop.silicon.device.rules import KernelRefused
+from outcrop.silicon.device.rules import KernelRefused, relaxed_names
 
 
 class _Session:
@@ -56,7 +56,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     stand_ins.install()
     from outcrop.silicon.nki.activate import activate  # noqa: PLC0415  (heavy, and only wanted in this process)
 
-    _Session.names = activate(target=_Session.plan.target)  # kept: its end would take the names away again
+    _Session.names = activate(
+        target=_Session.plan.target, relaxed=relaxed_names(_Session.plan.relaxed)
+    )  # kept: its end would take the names away again
     _Session.names.__enter__()
 
 

@@ -34,6 +34,7 @@ class Options:
     memory_bytes: int = 16 << 30
     jobs: int = 1
     stride: int = 1
+    relaxed: tuple[str, ...] = ()
     collect_only: bool = False
     results: Path | None = None  # keep the lines here; what they have is not run again
 
@@ -55,6 +56,7 @@ def run_suite(
             mistakes=tuple(str((checkout / each).resolve()) for each in suite.mistakes),
             done=tuple(case.case for case in _read(lines)[0] if case.outcome != "not collected"),
             stride=options.stride,
+            relaxed=options.relaxed,
             absent=suite.absent,
             collect_only=options.collect_only,
         )
@@ -75,7 +77,16 @@ def run_suite(
         if collected is None:
             tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
             raise UserError(f"pytest did not come to run {suite.name}.", f"It said:\n{tail}")
-    return Result(suite.name, suite.title, _revision(checkout), options.target, tuple(cases), collected, deselected)
+    return Result(
+        suite.name,
+        suite.title,
+        _revision(checkout),
+        options.target,
+        tuple(cases),
+        collected,
+        deselected,
+        options.relaxed,
+    )
 
 
 def _programs(suite: Suite, checkout: Path, paths: tuple[str, ...]) -> list[Path]:

@@ -39,6 +39,13 @@ class Result:
     cases: tuple[Case, ...]
     collected: int
     deselected: int
+    relaxed: tuple[str, ...] = ()  # rules that only warned
+
+    @property
+    def settings(self) -> str:
+        """How the cases were run, in words."""
+        rules = f", with {', '.join(self.relaxed)} relaxed" if self.relaxed else ""
+        return f"target {self.target}{rules}"
 
     def count(self, outcome: str) -> int:
         return sum(each.outcome == outcome for each in self.cases)
@@ -73,7 +80,7 @@ def text(results: Sequence[Result], most: int = 20) -> str:
 
 
 def _text(result: Result, most: int) -> Iterator[str]:
-    yield f"{result.suite}: {result.title} ({result.revision}, target {result.target})"
+    yield f"{result.suite}: {result.title} ({result.revision}, {result.settings})"
     yield f"  {result.collected} collected, {result.deselected} deselected by the suite"
     width = max([len(name) for name in by_file(result)] + [4])
     yield f"  {'file':<{width}} " + " ".join(f"{outcome:>13}" for outcome in OUTCOMES)
@@ -98,7 +105,7 @@ def markdown(results: Sequence[Result], most: int = 12) -> str:
 
 def _markdown(result: Result, most: int) -> Iterator[str]:
     yield f"## {result.suite}\n"
-    yield f"{result.title}. Checkout `{result.revision}`, target `{result.target}`. {result.collected} cases collected,"
+    yield f"{result.title}. Checkout `{result.revision}`, {result.settings}. {result.collected} cases collected,"
     yield f"{result.deselected} deselected by the suite; {result.share_passed:.1%} of those that ran within the limits"
     yield "passed.\n"
     yield "| File | " + " | ".join(outcome.capitalize() for outcome in OUTCOMES) + " |"
@@ -124,6 +131,7 @@ def document(results: Sequence[Result]) -> list[dict[str, Any]]:
             "suite": result.suite,
             "revision": result.revision,
             "target": result.target,
+            "relaxed": list(result.relaxed),
             "collected": result.collected,
             "deselected": result.deselected,
             "counts": {outcome: result.count(outcome) for outcome in OUTCOMES},

@@ -22,6 +22,7 @@ class Plan:
     mistakes: tuple[str, ...] = ()  # of the programs, those that show what is refused
     done: tuple[str, ...] = ()
     stride: int = 1
+    relaxed: tuple[str, ...] = ()  # rules that only warn
     absent: tuple[tuple[str, str, str], ...] = ()
     collect_only: bool = False
 
