@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from outcrop.silicon.device.record import Access, Allocation, Instruction
-from outcrop.silicon.timing.overlap import Runs, bytes_overlap, runs_of, span_of
+from outcrop.silicon.device.record import Access, Instruction
+from outcrop.silicon.device.regions import MemoryRegion
+from outcrop.silicon.timing.overlap import bytes_overlap, span_of
 
-_BUCKET_BYTES = 4096
+_BUCKET_BITS = 14  # touches are kept by stretches of 16 KiB, so that a large memory is not searched as a whole
 
 
 class Kind(IntEnum):
@@ -32,110 +33,144 @@ class Edge(NamedTuple):
     kind: Kind
 
 
-class _Touch(NamedTuple):
-    at: int  # in the trace
-    runs: Runs
-    low: int
-    high: int
-    first_partition: int
-    last_partition: int
+# One operand in memory: (index in the trace, first byte, end, first partition, last partition, start of the first
+# run, bytes per run, outer dimensions). A plain tuple: there are millions.
+_Touch = tuple[int, int, int, int, int, int, int, tuple[tuple[int, int], ...]]
+_Shape = tuple[int, tuple[tuple[int, int], ...], int, int]  # bytes per run, outer dimensions, reach below and above
 
 
-class _Memory:
-    """What was read and written so far, by tensor (or by memory, for explicit addresses) and by bucket of bytes."""
+class _Place:
+    """What was read and written so far of one tensor, or of one memory for explicit addresses, by stretch of bytes."""
+
+    __slots__ = ("reads", "writes")
 
     def __init__(self) -> None:
-        self.writes: dict[tuple[object, int], list[_Touch]] = {}
-        self.reads: dict[tuple[object, int], list[_Touch]] = {}
-
-    def find(self, place: object, touch: _Touch, table: dict[tuple[object, int], list[_Touch]]) -> set[int]:
-        found: set[int] = set()
-        for bucket in range(touch.low // _BUCKET_BYTES, (touch.high - 1) // _BUCKET_BYTES + 1):
-            for other in table.get((place, bucket), ()):
-                if other.at not in found and _conflict(touch, other):
-                    found.add(other.at)
-        return found
-
-    def add(self, place: object, touch: _Touch, table: dict[tuple[object, int], list[_Touch]]) -> None:
-        for bucket in range(touch.low // _BUCKET_BYTES, (touch.high - 1) // _BUCKET_BYTES + 1):
-            table.setdefault((place, bucket), []).append(touch)
-
-    def forget_covered(self, place: object, touch: _Touch) -> None:
-        """A dense write hides what lies wholly below it: later instructions wait for the write instead."""
-        if touch.runs[2]:
-            return
-        for bucket in range(touch.low // _BUCKET_BYTES, (touch.high - 1) // _BUCKET_BYTES + 1):
-            for table in (self.writes, self.reads):
-                entries = table.get((place, bucket))
-                if entries:
-                    table[place, bucket] = [each for each in entries if not _covers(touch, each)]
+        self.reads: dict[int, list[_Touch]] = {}
+        self.writes: dict[int, list[_Touch]] = {}
 
 
-def _conflict(one: _Touch, two: _Touch) -> bool:
-    if one.first_partition > two.last_partition or two.first_partition > one.last_partition:
-        return False
-    return bytes_overlap(one.runs, two.runs)
+class _Finder:
+    """Turns operands into touches; patterns of the same shape share what can be computed without their position."""
+
+    def __init__(self, trace: Sequence[Instruction]) -> None:
+        self.shapes: dict[tuple[object, ...], _Shape] = {}
+        self.places: dict[object, _Place] = {}
+        read = {a.allocation.index for one in trace for a in one.reads if not a.allocation.on_chip}
+        written = {a.allocation.index for one in trace for a in one.writes if not a.allocation.on_chip}
+        self.shared = read & written  # other HBM tensors order nothing; writes alone go to places apart
+
+    def touch(self, index: int, access: Access) -> tuple[_Place, _Touch] | None:
+        allocation = access.allocation
+        region = allocation.region
+        on_chip = region is MemoryRegion.sbuf or region is MemoryRegion.psum
+        if not on_chip and allocation.index not in self.shared:
+            return None
+        where: object = region if allocation.explicit else allocation.index
+        place = self.places.get(where)
+        if place is None:
+            place = self.places[where] = _Place()
+        address = allocation.address or 0 if allocation.explicit else 0
+        first = last = 0
+        if access.indirect:
+            if on_chip:
+                first = allocation.start_partition
+                last = first + allocation.partitions - 1
+            return place, (
+                index, address, address + allocation.row_bytes, first, last, address, allocation.row_bytes, (),
+            )  # fmt: skip
+        key = (access.shape, access.strides, access.dtype.itemsize, on_chip)
+        shape = self.shapes.get(key)
+        if shape is None:
+            _, run, outer = access.runs()
+            low, high = span_of((0, run, tuple(outer)))
+            shape = self.shapes[key] = (run, tuple(outer), low, high)
+        run, outer_dims, low, high = shape
+        item = access.dtype.itemsize
+        start = access.offset
+        if on_chip:
+            partition, start = divmod(start, allocation.row_bytes // item)
+            first = allocation.start_partition + partition
+            last = first + access.shape[0] - 1
+        start = start * item + address
+        return place, (index, start + low, start + high, first, last, start, run, outer_dims)
 
 
-def _covers(outer: _Touch, inner: _Touch) -> bool:
-    return (
-        outer.low <= inner.low
-        and inner.high <= outer.high
-        and outer.first_partition <= inner.first_partition
-        and inner.last_partition <= outer.last_partition
-    )
+def _find(touch: _Touch, table: dict[int, list[_Touch]], into: list[int]) -> None:
+    """Add the indices of the instructions in ``table`` that share a byte with ``touch``."""
+    _, low, high, first, last, start, run, outer = touch
+    for bucket in range(low >> _BUCKET_BITS, ((high - 1) >> _BUCKET_BITS) + 1):
+        for other in table.get(bucket, ()):
+            at, its_low, its_high, its_first, its_last, its_start, its_run, its_outer = other
+            if its_low >= high or low >= its_high or its_first > last or first > its_last:
+                continue
+            if (not outer and not its_outer) or bytes_overlap((start, run, outer), (its_start, its_run, its_outer)):
+                into.append(at)
+
+
+
+
+def _add(touch: _Touch, table: dict[int, list[_Touch]]) -> None:
+    for bucket in range(touch[1] >> _BUCKET_BITS, ((touch[2] - 1) >> _BUCKET_BITS) + 1):
+        entries = table.get(bucket)
+        if entries is None:
+            table[bucket] = [touch]
+        else:
+            entries.append(touch)
+
+
+def _forget_covered(touch: _Touch, place: _Place) -> None:
+    """A dense write hides what lies wholly below it: later instructions wait for the write instead."""
+    _, low, high, first, last, _, _, outer = touch
+    if outer:
+        return
+    for bucket in range(low >> _BUCKET_BITS, ((high - 1) >> _BUCKET_BITS) + 1):
+        for table in (place.writes, place.reads):
+            entries = table.get(bucket)
+            if entries:
+                kept = [e for e in entries if not (low <= e[1] and e[2] <= high and first <= e[3] and e[4] <= last)]
+                if len(kept) != len(entries):
+                    table[bucket] = kept
 
 
 def edges(trace: Sequence[Instruction]) -> list[tuple[Edge, ...]]:
     """For each instruction of one core's trace, what it waits for; transitive waits are not all listed."""
-    shared = _conflicting_hbm(trace)
-    memory = _Memory()
+    finder = _Finder(trace)
+    touch_of = finder.touch
     found: list[tuple[Edge, ...]] = []
+    flow, anti, output = Kind.FLOW, Kind.ANTI, Kind.OUTPUT
     for index, instruction in enumerate(trace):
-        mine: dict[int, Kind] = {each.index: Kind.DECLARED for each in instruction.after}
-        reads = [_touch(index, each) for each in instruction.reads if _matters(each, shared)]
-        writes = [_touch(index, each) for each in instruction.writes if _matters(each, shared)]
+        mine: dict[int, Kind] = {}
+        if instruction.after:
+            mine = {each.index: Kind.DECLARED for each in instruction.after}
+        hits: list[int] = []
+        reads = [made for made in [touch_of(index, each) for each in instruction.reads] if made is not None]
         for place, touch in reads:
-            for producer in memory.find(place, touch, memory.writes):
-                mine[producer] = Kind.FLOW
+            if place.writes:
+                _find(touch, place.writes, hits)
+        for producer in hits:
+            mine[producer] = flow
+        writes = [made for made in [touch_of(index, each) for each in instruction.writes] if made is not None]
         for place, touch in writes:
-            for producer in memory.find(place, touch, memory.writes):
-                mine.setdefault(producer, Kind.OUTPUT)
-            for producer in memory.find(place, touch, memory.reads):
-                mine.setdefault(producer, Kind.ANTI)
-        for place, touch in writes:
-            memory.forget_covered(place, touch)
-            memory.add(place, touch, memory.writes)
+            if place.writes:
+                hits = []
+                _find(touch, place.writes, hits)
+                for producer in hits:
+                    mine.setdefault(producer, output)
+            if place.reads:
+                hits = []
+                _find(touch, place.reads, hits)
+                for producer in hits:
+                    mine.setdefault(producer, anti)
+            _forget_covered(touch, place)
+            _add(touch, place.writes)
         for place, touch in reads:
-            memory.add(place, touch, memory.reads)
-        mine.pop(index, None)
-        found.append(tuple(Edge(producer, kind) for producer, kind in sorted(mine.items())))
+            _add(touch, place.reads)
+        if not mine:
+            found.append(())
+        elif len(mine) == 1:
+            [(producer, kind)] = mine.items()
+            found.append((Edge(producer, kind),) if producer != index else ())
+        else:
+            mine.pop(index, None)
+            found.append(tuple([Edge(producer, mine[producer]) for producer in sorted(mine)]))
     return found
-
-
-def _conflicting_hbm(trace: Sequence[Instruction]) -> set[int]:
-    """HBM tensors that the kernel both reads and writes, or writes twice in one place: the others order nothing."""
-    read = {each.allocation.index for one in trace for each in one.reads if not each.allocation.on_chip}
-    written = {each.allocation.index for one in trace for each in one.writes if not each.allocation.on_chip}
-    return read & written
-
-
-def _matters(access: Access, shared_hbm: set[int]) -> bool:
-    return access.allocation.on_chip or access.allocation.index in shared_hbm
-
-
-def _place(allocation: Allocation) -> object:
-    return allocation.region if allocation.explicit else allocation.index
-
-
-def _touch(index: int, access: Access) -> tuple[object, _Touch]:
-    allocation = access.allocation
-    if access.indirect:
-        runs: Runs = (allocation.address or 0, allocation.row_bytes, ())
-        first, last = allocation.start_partition, allocation.start_partition + allocation.partitions - 1
-    else:
-        runs = runs_of(access)
-        first = access.start_partition if allocation.on_chip else 0
-        last = first + access.partitions - 1
-    low, high = span_of(runs)
-    return _place(allocation), _Touch(index, runs, low, high, first, last)

@@ -10,10 +10,11 @@ from outcrop.silicon.timing.laws import DmaLaw
 
 
 class Descriptors(NamedTuple):
-    """What a transfer is cut into: ``pieces`` descriptors of ``size_bytes`` each."""
+    """What a transfer is cut into: ``pieces`` descriptors of ``size_bytes`` each, out of ``rows`` dense runs."""
 
     pieces: int
     size_bytes: int
+    rows: int
 
     @property
     def total_bytes(self) -> int:
@@ -23,10 +24,11 @@ class Descriptors(NamedTuple):
 def descriptors_of(law: DmaLaw, instruction: Instruction) -> Descriptors:
     """At least one descriptor per partition and per dense run of either side, and none above the largest size."""
     dst = instruction.writes[0]
-    src = instruction.reads[0]
-    size = max(1, min(_run_bytes(dst), _run_bytes(src), law.largest_descriptor_bytes))
+    src = instruction.reads[0] if instruction.reads else dst
+    run = max(1, min(_run_bytes(dst), _run_bytes(src)))
+    size = min(run, law.largest_descriptor_bytes)
     total = _elements(dst) * max(dst.dtype.itemsize, src.dtype.itemsize)
-    return Descriptors(max(1, -(-total // size)), size)
+    return Descriptors(max(1, -(-total // size)), size, max(1, total // run))
 
 
 def _run_bytes(access: Access) -> int:
@@ -38,10 +40,6 @@ def _elements(access: Access) -> int:
     for size in access.shape:
         count *= size
     return count
-
-
-def is_software(instruction: Instruction) -> bool:
-    return instruction.params.get("dge_mode") == "swdge"
 
 
 def is_load(instruction: Instruction) -> bool:
@@ -59,25 +57,44 @@ class DmaEngines:
         self.hbm_free = 0.0
         self.busy_ns = 0.0
         self.bytes_moved = 0
+        self.load_until: dict[str, float] = {}  # by hardware queue: the end of its last load
 
-    def serve(self, start_ns: float, descriptors: Descriptors, *, software: bool, hbm: bool) -> float:
-        """When the last descriptor of a transfer that may start at ``start_ns`` has been served."""
+    def serve(self, issued_ns: float, descriptors: Descriptors, *, queue: str, load: bool, hbm: bool = True) -> float:
+        """When a transfer whose trigger ends at ``issued_ns`` on ``queue`` has served its last descriptor."""
         law = self.law
-        fixed = law.software_per_descriptor_ns if software else law.per_descriptor_ns
+        software = queue == "gpsimd"
+        start = issued_ns + (law.load_dispatch_ns if load else law.store_dispatch_ns)
+        if load and not software and self.load_until.get(queue, 0.0) > start:
+            start = max(start, self.load_until[queue]) + law.load_turnaround_ns
+        fixed = law.per_descriptor_ns + (law.software_per_descriptor_ns if software else 0.0)
         each_ns = fixed + descriptors.size_bytes / law.bytes_per_ns
+        stall, share = (
+            (law.load_stall_ns, law.load_stall_share) if load else (law.store_stall_ns, law.store_stall_share)
+        )
         whole, rest = divmod(descriptors.pieces, self.engines)
-        order = self.free
-        heapq.heapify(order)
-        end = start_ns
-        for position in range(min(descriptors.pieces, self.engines)):
-            free = heapq.heappop(order)
-            mine = whole + (1 if position < rest else 0)
-            done = max(free, start_ns) + mine * each_ns
-            self.busy_ns += mine * each_ns
-            heapq.heappush(order, done)
-            end = max(end, done)
+        free = self.free
+        end = start
+        if whole:
+            order = sorted(free)
+            made = []
+            for position, at in enumerate(order):
+                mine = (whole + (1 if position < rest else 0)) * each_ns
+                taken = mine * (1.0 + share) + stall
+                made.append((at if at > start else start) + taken)
+            self.busy_ns += descriptors.pieces * each_ns
+            self.free = made
+            end = max(made)
+        else:
+            heapq.heapify(free)
+            for _ in range(rest):
+                done = max(heapq.heappop(free), start) + each_ns * (1.0 + share) + stall
+                heapq.heappush(free, done)
+                end = max(end, done)
+            self.busy_ns += rest * each_ns
         self.bytes_moved += descriptors.total_bytes
         if hbm:  # one core's share of the memory's bandwidth
-            self.hbm_free = max(self.hbm_free, start_ns) + descriptors.total_bytes / law.hbm_bytes_per_ns
+            self.hbm_free = max(self.hbm_free, start) + descriptors.total_bytes / law.hbm_bytes_per_ns
             end = max(end, self.hbm_free)
+        if load and not software:
+            self.load_until[queue] = end
         return end

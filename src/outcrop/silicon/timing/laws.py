@@ -56,13 +56,19 @@ class Law:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorLaw:
-    """The tensor engine: a weight load hidden behind the previous matmul, then one pass or more over the columns."""
+    """The tensor engine: a weight load hidden behind the previous matmul, then one pass or more over the columns.
+
+    ``drain_ns`` and ``weight_second_pass_ns`` (32-bit weights of a matmul) stretch with the activity limit, as the
+    columns do; ``completion_ns`` and the loads do not.
+    """
 
     per_column_ns: float
     least_columns: int
     completion_ns: float
+    drain_ns: float
     weight_load_ns: float
     weight_load_32_bit_ns: float
+    weight_second_pass_ns: float
     passes_32_bit: int
     columns_per_pass_32_bit: int
     transpose_passes_32_bit: int
@@ -70,26 +76,41 @@ class TensorLaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThrottleLaw:
-    """The tensor engine's activity limit: on a fixed grid, a window's activity decides the next window's rate."""
+    """The tensor engine's activity limit: on a fixed grid, a window's activity decides the next window's rate.
+
+    The grid runs free of the kernel: where a kernel starts in a window is chance. ``phases`` is how many starts a
+    prediction averages over.
+    """
 
     window_ns: float
     slow_rate: float
     wake_activity: float
     sleep_activity: float
     starts_slow: bool
+    phases: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemaphoreLaw:
-    """From the end of an instruction to its semaphore, and from a semaphore to the start of what waits, by engine."""
+    """From the end of an instruction to its semaphore, and from a semaphore to the start of what waits, by engine.
+
+    An instruction waits for one semaphore; each further one that is not known to be reached costs an instruction of
+    ``extra_ns`` that does nothing else.
+    """
 
     post_ns: Mapping[str, float]
     wait_ns: Mapping[str, float]
+    extra_ns: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DmaLaw:
-    """Descriptors served one after another by each DMA engine, with fixed times before and after."""
+    """Descriptors served one after another by each DMA engine, with fixed times before and after.
+
+    A transfer keeps each engine for ``stall_ns`` and ``stall_share`` of its service longer: reads of HBM come back
+    unevenly. ``load_turnaround_ns`` comes before the first descriptor of a load whose queue still has one under way.
+    Software makes descriptors before the trigger, ``software_generation_ns`` and so much per row.
+    """
 
     per_descriptor_ns: float
     bytes_per_ns: float
@@ -97,11 +118,30 @@ class DmaLaw:
     largest_descriptor_bytes: int
     hardware_issue_ns: float
     software_issue_ns: float
-    software_spacing_ns: float
+    software_generation_ns: float
+    software_per_row_ns: float
+    static_issue_ns: float
     load_dispatch_ns: float
     store_dispatch_ns: float
+    load_stall_ns: float
+    load_stall_share: float
+    load_turnaround_ns: float
+    store_stall_ns: float
+    store_stall_share: float
     completion_ns: float
     hbm_bytes_per_ns: float
+    arguments_by_software: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLaw:
+    """Between cores: what a meeting costs, and how fast bytes move."""
+
+    barrier_ns: float
+    core_bytes_per_ns: float
+    gpsimd_bytes_per_ns: float
+    hop_ns: float
+    chip_bytes_per_ns: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +156,7 @@ class Laws:
     throttle: ThrottleLaw | None
     semaphore: SemaphoreLaw
     dma: DmaLaw
+    link: LinkLaw
     laws: tuple[Law, ...]
     sources: Mapping[str, str]
     _index: dict[tuple[str, str, str, str, str], Law] = field(default_factory=dict, repr=False, compare=False)
@@ -192,6 +233,7 @@ def _laws(table: dict[str, Any], path: Path) -> Laws:
             throttle=ThrottleLaw(**table["throttle"]) if table.get("throttle") else None,
             semaphore=SemaphoreLaw(**table["semaphore"]),
             dma=DmaLaw(**table["dma"]),
+            link=LinkLaw(**table["link"]),
             laws=tuple(_law(each, path) for each in table["law"]),
             sources=table["sources"],
         )

@@ -8,6 +8,7 @@ it (barriers, profiling) is no part of the kernel.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -31,7 +32,9 @@ OPS = {
     "MEMSET": "memset",
 }
 _BYTES = {"fp32": 4, "float32": 4, "int32": 4, "uint32": 4, "bfloat16": 2, "fp16": 2, "bf16": 2, "uint16": 2}
-_CONTROL_NS = 20.0  # an instruction that only waits or posts
+_CONTROL_NS = 20.0  # an instruction that only waits or posts, until its result
+_BARRIER = re.compile(r"\$S\[\d+\]")  # between engines, before and after the kernel: no part of its body
+_ON_CHIP = 0x802  # the top of an on-chip address in a DMA
 _DMA_POST = 16  # what a DMA adds to its semaphore
 
 
@@ -75,30 +78,35 @@ def replay_profile(profile: DeviceProfile, laws: Laws, *, throttled: bool = True
     origin = triggers[0].start
     last = max(each.start + each.duration for each in dynamic) + laws.dma.completion_ns
     body = [each for each in profile.instructions if each.start >= origin - 1 and _matters(each)]
-    run = _Run(body, laws, origin, throttled)
+    run = _Run(body, laws, origin, throttled, _phase(profile, laws, origin))
     run.run()
     return ProfileReplay(profile.name, last - origin, run.last_completion, run.done)
 
 
 def _matters(row: ProfiledInstruction) -> bool:
+    if row.opcode == "EVENT_SEMAPHORE" and ("setter=0  $" in row.text or _BARRIER.search(row.text)):
+        return False
     known = row.opcode in OPS or row.opcode in ("MATMUL", "LDWEIGHTS", "DMA_DIRECT2D")
     return known or bool(row.waits) or bool(row.posts)
 
 
 class _Run:
-    def __init__(self, body: Sequence[ProfiledInstruction], laws: Laws, origin: int, throttled: bool) -> None:
+    def __init__(
+        self, body: Sequence[ProfiledInstruction], laws: Laws, origin: int, throttled: bool, phase_ns: float
+    ) -> None:
         self.laws = laws
         self.queues: dict[str, list[ProfiledInstruction]] = {}
         for row in body:
             name = "Tensor" if row.queue == "TensorMatrix" else row.queue
             self.queues.setdefault(name, []).append(row)
         # The tensor queue holds weight loads and matmuls in pairs; the profile starts the first of each pair first.
-        self.free = {name: _first_trigger(rows) - origin if name == "GpSimd" else 0.0 for name, rows in self.queues.items()}
+        self.free = dict.fromkeys(self.queues, 0.0)
+        if "GpSimd" in self.queues:
+            self.free["GpSimd"] = _first_trigger(self.queues["GpSimd"]) - origin - self._generation(128)
         self.posts: dict[int, list[float]] = {}
         self.dma_posts: dict[int, list[float]] = {}
         self.dma = DmaEngines(laws.dma, 16)
-        self.throttle = Throttle(laws.throttle if throttled else None, laws.tensor.per_column_ns)
-        self.software_free = 0.0
+        self.throttle = Throttle(laws.throttle if throttled else None, phase_ns)
         self.loaded = 0.0
         self.stream_end = 0.0
         self.last_completion = 0.0
@@ -138,19 +146,22 @@ class _Run:
         return latest
 
     def _execute(self, row: ProfiledInstruction, name: str, at: float) -> None:
-        start, busy, finish = at, at + _CONTROL_NS, at + _CONTROL_NS
+        start, busy, finish = at, at + self.laws.semaphore.extra_ns[ENGINES.get(name, "sync")], at + _CONTROL_NS
+        tensor = self.laws.tensor
         if row.opcode == "DMA_DIRECT2D":
             start, busy, finish = self._dma(row, name, at)
         elif row.opcode == "LDWEIGHTS":
             wide = row.operands["src"].dtype in ("fp32", "float32")
-            load = self.laws.tensor.weight_load_32_bit_ns if wide else self.laws.tensor.weight_load_ns
-            self.loaded = at + load
+            second = wide and row.attributes.get("transpose_mode") != "ENABLED"
+            self.loaded = at + (tensor.weight_load_32_bit_ns if wide else tensor.weight_load_ns)
+            if second:
+                self.loaded += tensor.weight_second_pass_ns * self.throttle.stretch
             busy = at  # the matmul behind it may start as soon as the weights are there
         elif row.opcode == "MATMUL":
             start = max(at, self.loaded, self.stream_end)
-            self.stream_end = self.throttle.run(start, self._columns(row) * self.laws.tensor.per_column_ns)
+            self.stream_end = self.throttle.run(start, self._columns(row) * tensor.per_column_ns)
             busy = start  # the next weights are loaded behind this matmul
-            finish = self.stream_end + self.laws.tensor.completion_ns
+            finish = self.stream_end + tensor.completion_ns + tensor.drain_ns * self.throttle.stretch
         elif row.opcode in OPS:
             latency, occupancy = self._cost(row, name)
             busy, finish = at + occupancy, at + latency
@@ -177,22 +188,32 @@ class _Run:
     def _dma(self, row: ProfiledInstruction, name: str, at: float) -> tuple[float, float, float]:
         law = self.laws.dma
         software = name == "GpSimd"
-        if software:
-            at = max(at, self.software_free)
-            self.software_free = at + law.software_spacing_ns
-        busy = at + (law.software_issue_ns if software else law.hardware_issue_ns)
         pattern = [int(each) for each in row.attributes.get("src_pattern", "1,1,1,1").split(",")]
         size = int(row.attributes.get("src_elem_size", "4"))
-        pieces = pattern[2] * pattern[3]
+        rows = pattern[2] * pattern[3]
+        if software:
+            at += self._generation(rows)
+        busy = at + (law.software_issue_ns if software else law.hardware_issue_ns)
         each = min(size, law.largest_descriptor_bytes)
-        is_load = int(row.attributes.get("dst_addr_imm", "0x0"), 16) >> 40 == 0x80
-        dispatch = law.load_dispatch_ns if is_load else law.store_dispatch_ns
-        cut = Descriptors(pieces * (size // each), each)
-        finish = self.dma.serve(busy + dispatch, cut, software=software, hbm=True) + law.completion_ns
+        is_load = int(row.attributes.get("dst_addr_imm", "0x0"), 16) >> 36 == _ON_CHIP
+        cut = Descriptors(rows * (size // each), each, rows)
+        finish = self.dma.serve(busy, cut, queue=ENGINES.get(name, "sync"), load=is_load) + law.completion_ns
         semaphore = int(row.attributes.get("semaphore", "-1"))
         self.dma_posts.setdefault(semaphore, []).append(finish)
         self.last_completion = max(self.last_completion, finish)
         return at, busy, finish
+
+
+    def _generation(self, rows: int) -> float:
+        law = self.laws.dma
+        return law.software_generation_ns + law.software_per_row_ns * rows
+
+
+def _phase(profile: DeviceProfile, laws: Laws, origin: int) -> float:
+    """Where the grid of the activity limit lies, from a change of state in the profile."""
+    if laws.throttle is None or not profile.limits:
+        return 0.0
+    return (profile.limits[0].start - origin) % laws.throttle.window_ns
 
 
 def _first_trigger(rows: Sequence[ProfiledInstruction]) -> float:

@@ -1,230 +1,399 @@
-"""The event simulation: in-order queues, semaphores, DMA engines and on-chip space, one core's trace at a time.
+"""The event simulation: in-order queues, semaphores, DMA engines and on-chip space, for the cores that run together.
 
 Two orders. ``program``: every queue takes its instructions as the kernel wrote them. ``listed``: every queue takes, of
-the instructions whose inputs are there, the one on the longest path to the end. In both, the space of automatic tensors
-is handed out in program order and given back after the last use, which is what buffering from lifetimes comes to.
+the instructions whose inputs are there, the one on the longest path to the end, which is our stand-in for the compiler.
+In both, the space of automatic tensors is handed out in program order and given back after the last use, which is what
+buffering from lifetimes comes to.
+
+Not covered: contention of two cores for one HBM stack, and ports of SBUF and PSUM shared by engines.
 """
 
 from __future__ import annotations
 
+import gc
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from outcrop.base.errors import check
 from outcrop.silicon.device.record import Instruction
-from outcrop.silicon.device.regions import Engine, MemoryRegion
+from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.device.settings import Limits
-from outcrop.silicon.timing import cost
-from outcrop.silicon.timing.dependence import Edge, Kind, edges
-from outcrop.silicon.timing.dma_engine import DmaEngines, descriptors_of, is_load, is_software
+from outcrop.silicon.timing.dependence import Kind
+from outcrop.silicon.timing.dma_engine import DmaEngines
 from outcrop.silicon.timing.laws import Laws
+from outcrop.silicon.timing.program import Program, Work, prepare
 from outcrop.silicon.timing.space import Space
-from outcrop.silicon.timing.tensor_engine import Passes, Throttle, passes_of
+from outcrop.silicon.timing.tensor_engine import Throttle
 from outcrop.silicon.timing.timeline import QUEUES, Span, Timeline
 
 _TENSOR = QUEUES.index("tensor")
-_Known = dict[int, tuple[float, tuple[int, int] | None]]  # by instruction: when its inputs are there, whose was last
+_Q = len(QUEUES)
+_FLOW = Kind.FLOW
 
 
-def queue_of(instruction: Instruction) -> int:
-    """The queue that carries an instruction; a DMA belongs to the engine that triggers it."""
-    if instruction.op in cost.DMA_OPS:
-        if is_software(instruction):
-            return QUEUES.index("gpsimd")
-        wanted = instruction.params.get("trigger")
-        return QUEUES.index(wanted) if wanted in QUEUES else QUEUES.index("sync")
-    return QUEUES.index(cost.engine_name(instruction.engine))
-
-
-class _Run:
-    """State of one replay."""
-
-    def __init__(self, trace: Sequence[Instruction], laws: Laws, limits: Limits, engines: int, order: str) -> None:
-        self.trace = trace
-        self.laws = laws
-        self.order = order
-        self.edges = edges(trace)
-        self.queue = [queue_of(each) for each in trace]
-        self.finish = [0.0] * len(trace)
-        self.free_at = [0.0] * len(QUEUES)
-        self.load_free = 0.0
-        self.software_free = 0.0
-        self.dma = DmaEngines(laws.dma, engines)
-        self.throttle = Throttle(laws.throttle, laws.tensor.per_column_ns)
-        self.space = Space(trace, {MemoryRegion.sbuf: limits.sbuf_row_bytes, MemoryRegion.psum: limits.psum_row_bytes})
-        self.spans: list[Span] = []
-        self.consumers: list[list[int]] = [[] for _ in trace]
-        self.remaining = [0] * len(trace)
-        for index, mine in enumerate(self.edges):
-            self.remaining[index] = len(mine) + 1  # and its share of the on-chip space
-            for edge in mine:
-                self.consumers[edge.producer].append(index)
-
-    # -- when an instruction may start --------------------------------------------------------------------------------
-
-    def inputs_at(self, index: int) -> tuple[float, tuple[int, int] | None]:
-        """When everything that an instruction waits for is there, and which producer came last."""
-        latest, by = self.space.granted_at[index], None
-        name = QUEUES[self.queue[index]]
-        for edge in self.edges[index]:
-            at = self._edge_at(edge, index, name)
-            if at > latest:
-                latest, by = at, (self.trace[edge.producer].core, edge.producer)
-        return latest, by
-
-    def _edge_at(self, edge: Edge, consumer: int, name: str) -> float:
-        producer = edge.producer
-        if self.queue[producer] == self.queue[consumer] == _TENSOR and edge.kind is not Kind.FLOW:
-            return 0.0  # sums in PSUM are kept in order by the engine itself
-        semaphore = self.laws.semaphore
-        posted = 0.0 if self.trace[producer].op in cost.DMA_OPS else semaphore.post_ns[QUEUES[self.queue[producer]]]
-        return self.finish[producer] + posted + semaphore.wait_ns[name]
-
-    # -- running one --------------------------------------------------------------------------------------------------
-
-    def execute(self, index: int, inputs_ns: float, by: tuple[int, int] | None) -> None:
-        instruction, queue = self.trace[index], self.queue[index]
-        start = max(inputs_ns, self.free_at[queue])
-        if instruction.op in cost.DMA_OPS:
-            start, busy, finish = self._dma(instruction, start)
-        elif queue == _TENSOR and instruction.op in cost.TENSOR_OPS:
-            start, busy, finish = self._matmul(passes_of(self.laws.tensor, instruction), inputs_ns)
-        else:
-            priced = cost.compute_cost(self.laws, instruction)
-            busy, finish = start + priced.occupancy_ns, start + priced.latency_ns
-        self.free_at[queue] = busy
-        self.finish[index] = finish
-        self.spans.append(Span(instruction, QUEUES[queue], start, busy, finish, by if start == inputs_ns else None))
-        self.space.release(index, finish)
-
-    def _matmul(self, passes: Passes, inputs_ns: float) -> tuple[float, float, float]:
-        load_start = max(inputs_ns, self.load_free)
-        start = max(load_start + passes.weight_load_ns, self.free_at[_TENSOR])
-        busy = self.throttle.run(start, passes.stream_ns)
-        self.load_free = start
-        return start, busy, busy + self.laws.tensor.completion_ns
-
-    def _dma(self, instruction: Instruction, start: float) -> tuple[float, float, float]:
-        law = self.laws.dma
-        software = is_software(instruction)
-        if software:
-            start = max(start, self.software_free)
-            self.software_free = start + law.software_spacing_ns
-        busy = start + (law.software_issue_ns if software else law.hardware_issue_ns)
-        dispatch = law.load_dispatch_ns if is_load(instruction) else law.store_dispatch_ns
-        hbm = not all(each.allocation.on_chip for each in instruction.accesses())
-        served = self.dma.serve(busy + dispatch, descriptors_of(law, instruction), software=software, hbm=hbm)
-        return start, busy, served + law.completion_ns
-
-    # -- the loop -----------------------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Until every instruction has run: of the queues' next instructions, the one that can start first."""
-        waiting: list[list[tuple[float, int]]] = [[] for _ in QUEUES]  # inputs known, by when they are there
-        ready: list[list[tuple[float, int]]] = [[] for _ in QUEUES]  # inputs there, by priority
-        priority = self._priorities()
-        known: _Known = {}
-
-        def admit(index: int) -> None:
-            self.remaining[index] -= 1
-            if self.remaining[index] == 0:
-                known[index] = self.inputs_at(index)
-                heapq.heappush(waiting[self.queue[index]], (known[index][0], index))
-
-        in_order = self.order != "listed"
-        following = self._program_queues()
-        for index in self.space.grant():
-            admit(index)
-        for _ in range(len(self.trace)):
-            best: tuple[float, int, int] | None = None
-            for queue in range(len(QUEUES)):
-                if in_order:
-                    chosen = self._head(queue, following, known)
-                else:
-                    chosen = self._best(queue, waiting, ready, priority)
-                if chosen is None:
-                    continue
-                at = max(known[chosen][0], self.free_at[queue])
-                if best is None or at < best[0]:
-                    best = (at, queue, chosen)
-            check(
-                best is not None, "some queue can go on: dependences point backwards and space is handed out in order"
-            )
-            assert best is not None
-            _, queue, index = best
-            if in_order:
-                following[queue].pop()
-            else:
-                heapq.heappop(ready[queue])
-            self.execute(index, *known.pop(index))
-            for consumer in self.consumers[index]:
-                admit(consumer)
-            for granted in self.space.grant():
-                admit(granted)
-
-    def _program_queues(self) -> list[list[int]]:
-        queues: list[list[int]] = [[] for _ in QUEUES]
-        for index in range(len(self.trace) - 1, -1, -1):
-            queues[self.queue[index]].append(index)
-        return queues
-
-    def _head(self, queue: int, following: list[list[int]], known: _Known) -> int | None:
-        return following[queue][-1] if following[queue] and following[queue][-1] in known else None
-
-    def _best(
-        self,
-        queue: int,
-        waiting: list[list[tuple[float, int]]],
-        ready: list[list[tuple[float, int]]],
-        priority: list[float],
-    ) -> int | None:
-        """The queue's choice: of the instructions whose inputs are there when it is free, the most urgent."""
-        if not ready[queue] and not waiting[queue]:
-            return None
-        now = self.free_at[queue]
-        if not ready[queue]:
-            now = max(now, waiting[queue][0][0])
-        while waiting[queue] and waiting[queue][0][0] <= now:
-            _, index = heapq.heappop(waiting[queue])
-            heapq.heappush(ready[queue], (-priority[index], index))
-        return ready[queue][0][1]
-
-    def _priorities(self) -> list[float]:
-        """The longest path from each instruction to the end of the kernel, by latency."""
-        lengths = [0.0] * len(self.trace)
-        if self.order != "listed":
-            return lengths
-        for index in range(len(self.trace) - 1, -1, -1):
-            instruction = self.trace[index]
-            after = max((lengths[each] for each in self.consumers[index]), default=0.0)
-            lengths[index] = after + self._latency(instruction)
-        return lengths
-
-    def _latency(self, instruction: Instruction) -> float:
-        if instruction.op in cost.DMA_OPS:
-            cut = descriptors_of(self.laws.dma, instruction)
-            return self.laws.dma.load_dispatch_ns + cut.total_bytes / self.laws.dma.bytes_per_ns / self.dma.engines
-        if instruction.engine is Engine.tensor:
-            return passes_of(self.laws.tensor, instruction).stream_ns
-        return cost.compute_cost(self.laws, instruction).latency_ns
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's cycle collector off: a replay makes millions of small tuples and no cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def replay(
     trace: Sequence[Instruction], laws: Laws, limits: Limits, dma_engines: int, order: str = "listed"
 ) -> Timeline:
     """Replay one core's trace; ``order`` is ``program`` or ``listed``."""
-    run = _Run(trace, laws, limits, dma_engines, order)
-    run.run()
-    body = max(run.finish, default=0.0)
-    windows = int(body // laws.throttle.window_ns) + 1 if laws.throttle is not None else 0
-    return Timeline(
-        order=order,
-        spans=tuple(sorted(run.spans, key=lambda each: each.start)),
-        body_ns=body,
-        launch_ns=laws.launch_ns,
-        slow_windows=len(run.throttle.slow_windows),
-        windows=windows,
-        dma_busy_ns=run.dma.busy_ns,
-        dma_engines=dma_engines,
-        dma_bytes=run.dma.bytes_moved,
-    )
+    with collector_paused():
+        return replay_program(prepare([trace], laws), limits, dma_engines, order)
+
+
+def replay_program(
+    program: Program, limits: Limits, dma_engines: int, order: str = "listed", phase_ns: float = 0.0
+) -> Timeline:
+    """Replay prepared traces. ``phase_ns`` is where the grid of the tensor engine's activity limit lies."""
+    with collector_paused():
+        run = _Run(program, limits, dma_engines, order, phase_ns)
+        run.run()
+        return run.timeline()
+
+
+class _Core:
+    """What one core has of its own."""
+
+    def __init__(
+        self, number: int, laws: Laws, trace: Sequence[Instruction], limits: Limits, engines: int, phase_ns: float
+    ) -> None:
+        self.first_queue = number * _Q
+        self.dma = DmaEngines(laws.dma, engines)
+        self.throttle = Throttle(laws.throttle, phase_ns)
+        self.space = Space(trace, {MemoryRegion.sbuf: limits.sbuf_row_bytes, MemoryRegion.psum: limits.psum_row_bytes})
+        self.load_free = 0.0  # when the next weights may be loaded
+        self.table = ""  # the function table that the scalar engine has loaded
+        self.waited: dict[tuple[int, int], int] = {}  # by (waiting, posting) queue: how far the first has waited
+        self.issued = [0] * _Q
+
+
+class _Run:
+    """State of one replay. A queue has the number ``core * 5 + place in QUEUES``."""
+
+    def __init__(self, program: Program, limits: Limits, engines: int, order: str, phase_ns: float) -> None:
+        count = len(program.instructions)
+        self.program = program
+        self.laws = program.laws
+        self.order = order
+        self.dma_engines = engines
+        bounds = program.bounds
+        self.cores = [
+            _Core(at, program.laws, program.instructions[bounds[at] : bounds[at + 1]], limits, engines, phase_ns)
+            for at in range(program.cores)
+        ]
+        self.queue = [core * _Q + work.queue for core, work in zip(program.core_of, program.works, strict=True)]
+        self.start = [0.0] * count
+        self.busy = [0.0] * count
+        self.finish = [0.0] * count
+        self.posted = [0.0] * count  # when its semaphore has been raised
+        self.place = [0] * count  # in its queue's order
+        self.by: list[int] = [-1] * count
+        self.known = [-1.0] * count  # when its inputs are there, once that is known
+        self.free_at = [0.0] * (_Q * program.cores)
+        self.remaining = [len(mine) + 1 for mine in program.waits]  # and its share of the on-chip space
+        for later in program.follows.values():
+            self.remaining[later] += 1
+        self.done = [False] * count
+        semaphore = self.laws.semaphore
+        self.wait_ns = [semaphore.wait_ns[name] for name in QUEUES]
+        self.post_ns = [semaphore.post_ns[name] for name in QUEUES]
+        self.extra_ns = [semaphore.extra_ns[name] for name in QUEUES]
+        table = self.laws.find("activation_table_load", "scalar", "sbuf", "4-4", "constant")
+        self.table_ns = table.occupancy.at(1) if table.op == "activation_table_load" else 0.0
+
+    # -- when an instruction may start --------------------------------------------------------------------------------
+
+    def _inputs_at(self, index: int) -> float:
+        """When everything that an instruction waits for is there; notes which producer came last."""
+        core = self.program.core_of[index]
+        latest = self.cores[core].space.granted_at[index - self.program.bounds[core]]
+        by = -1
+        queue = self.queue[index]
+        wait = self.wait_ns[queue % _Q]
+        in_place = queue % _Q == _TENSOR
+        for producer, kind in self.program.waits[index]:
+            if in_place and kind is not _FLOW and self.queue[producer] == queue:
+                continue  # sums in PSUM are kept in order by the engine itself
+            at = self.posted[producer] + wait
+            if at > latest:
+                latest, by = at, producer
+        self.by[index] = by
+        return latest
+
+    def _extra_waits(self, index: int) -> float:
+        """An instruction waits for one semaphore: others, if not known to be reached, cost an instruction each."""
+        program = self.program
+        queue = self.queue[index]
+        waited = self.cores[program.core_of[index]].waited
+        needed = 0
+        newest: dict[int, int] = {}
+        for producer, kind in program.waits[index]:
+            other = self.queue[producer]
+            if program.works[producer].transfer is not None:
+                other = -1 - producer  # each DMA has a semaphore of its own
+            elif other == queue and kind is not _FLOW:
+                continue
+            at = self.place[producer]
+            if at > newest.get(other, 0):
+                newest[other] = at
+        for other, at in newest.items():
+            key = (queue, other)
+            if waited.get(key, 0) < at:
+                waited[key] = at
+                needed += 1
+        return (needed - 1) * self.extra_ns[queue % _Q] if needed > 1 else 0.0
+
+    # -- running one --------------------------------------------------------------------------------------------------
+
+    def _execute(self, index: int, begin: float) -> None:
+        """Run one instruction whose queue and inputs are there at ``begin``."""
+        program = self.program
+        work = program.works[index]
+        core = self.cores[program.core_of[index]]
+        queue = self.queue[index]
+        begin += self._extra_waits(index)
+        if work.transfer is not None:
+            begin, busy, finish = self._dma(core, work, begin)
+        elif work.passes is not None:
+            begin, busy, finish = self._matmul(core, work, self.known[index])
+        else:
+            if work.table and self.table_ns and work.table != core.table:
+                self._load_table(core, work.table, queue)
+                begin = max(begin, self.free_at[queue])
+            busy, finish = begin + work.occupancy_ns, begin + work.latency_ns
+        self._note(index, begin, busy, finish)
+
+    def _note(self, index: int, begin: float, busy: float, finish: float) -> None:
+        queue = self.queue[index]
+        core = self.cores[self.program.core_of[index]]
+        kind = queue % _Q
+        self.free_at[queue] = busy
+        self.start[index], self.busy[index], self.finish[index] = begin, busy, finish
+        self.posted[index] = finish + (0.0 if self.program.works[index].transfer is not None else self.post_ns[kind])
+        core.issued[kind] += 1
+        self.place[index] = core.issued[kind]
+        self.done[index] = True
+        core.space.release(index - self.program.bounds[self.program.core_of[index]], finish)
+
+    def _load_table(self, core: _Core, table: str, queue: int) -> None:
+        """The table is loaded ahead, as soon as the engine is free: the compiler knows which comes next."""
+        self.free_at[queue] += self.table_ns
+        core.table = table
+
+    def _matmul(self, core: _Core, work: Work, inputs_ns: float) -> tuple[float, float, float]:
+        passes = work.passes
+        assert passes is not None
+        law = self.laws.tensor
+        load = passes.weight_load_ns + passes.weight_second_pass_ns * core.throttle.stretch
+        start = max(inputs_ns, core.load_free) + load
+        start = max(start, self.free_at[core.first_queue + _TENSOR])
+        busy = core.throttle.run(start, passes.stream_ns)
+        core.load_free = start
+        return start, busy, busy + law.completion_ns + law.drain_ns * core.throttle.stretch
+
+    def _dma(self, core: _Core, work: Work, begin: float) -> tuple[float, float, float]:
+        moved = work.transfer
+        assert moved is not None
+        busy = begin + work.occupancy_ns
+        served = core.dma.serve(busy, moved.descriptors, queue=QUEUES[work.queue], load=moved.load, hbm=moved.hbm)
+        return begin, busy, served + self.laws.dma.completion_ns
+
+    def _meet(self, members: Sequence[int]) -> None:
+        """All cores of a meeting together: it starts when the last of them has come."""
+        begin = max(max(self.known[each], self.free_at[self.queue[each]]) for each in members)
+        for each in members:
+            work = self.program.works[each]
+            self._note(each, begin, begin + work.occupancy_ns, begin + work.latency_ns)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until every instruction has run: of the queues' next instructions, the one that can start first."""
+        program = self.program
+        queues = range(_Q * program.cores)
+        waiting: list[list[tuple[float, int]]] = [[] for _ in queues]  # inputs known, by when they are there
+        ready: list[list[tuple[float, int]]] = [[] for _ in queues]  # inputs there, by priority
+        listed = self.order == "listed"
+        priority = self._priorities() if listed else []
+        following = [] if listed else self._program_queues()
+        candidate: list[tuple[float, int] | None] = [None for _ in queues]
+        dirty = set(queues)
+        known, remaining, queue_of = self.known, self.remaining, self.queue
+        meeting_of = {each: members for members in program.meetings.values() for each in members}
+
+        def admit(index: int) -> None:
+            remaining[index] -= 1
+            if remaining[index]:
+                return
+            members = meeting_of.get(index)
+            known[index] = self._inputs_at(index)
+            if members is None:
+                come: Sequence[int] = (index,)
+            elif all(known[each] >= 0.0 for each in members):
+                latest = max(known[each] for each in members)
+                come = members
+                for each in members:
+                    known[each] = latest
+            else:
+                return
+            for each in come:
+                queue = queue_of[each]
+                dirty.add(queue)
+                if listed:
+                    heapq.heappush(waiting[queue], (known[each], each))
+
+        for core in range(program.cores):
+            for index in self.cores[core].space.grant():
+                admit(index + program.bounds[core])
+        left = len(program.instructions)
+        while left:
+            for queue in dirty:
+                if listed:
+                    candidate[queue] = self._best(queue, waiting[queue], ready[queue], priority)
+                else:
+                    candidate[queue] = self._head(following[queue], meeting_of, following)
+            dirty.clear()
+            best = -1
+            best_at = 0.0
+            for queue, chosen in enumerate(candidate):
+                if chosen is not None and (best < 0 or chosen[0] < best_at):
+                    best_at, best = chosen[0], queue
+            check(best >= 0, "some queue can go on: dependences point backwards and space is handed out in order")
+            found = candidate[best]
+            assert found is not None
+            index = found[1]
+            members = meeting_of.get(index)
+            together: Sequence[int] = (index,) if members is None else members
+            if members is None:
+                self._execute(index, best_at)
+            else:
+                self._meet(members)
+            left -= len(together)
+            for each in together:
+                queue = queue_of[each]
+                dirty.add(queue)
+                if listed:
+                    if ready[queue] and ready[queue][0][1] == each:
+                        heapq.heappop(ready[queue])
+                else:
+                    following[queue].pop()
+                for consumer in program.consumers[each]:
+                    admit(consumer)
+                later = program.follows.get(each)
+                if later is not None:
+                    admit(later)
+                core = program.core_of[each]
+                base = program.bounds[core]
+                for granted in self.cores[core].space.grant():
+                    admit(granted + base)
+            if not listed and meeting_of:
+                dirty.update(queues)
+
+    def _program_queues(self) -> list[list[int]]:
+        queues: list[list[int]] = [[] for _ in self.free_at]
+        for index in range(len(self.program.instructions) - 1, -1, -1):
+            queues[self.queue[index]].append(index)
+        return queues
+
+    def _head(
+        self, mine: list[int], meeting_of: dict[int, list[int]], following: list[list[int]]
+    ) -> tuple[float, int] | None:
+        """The queue's next instruction, if its inputs are known; of a meeting, if all its members come next."""
+        if not mine:
+            return None
+        index = mine[-1]
+        at = self.known[index]
+        if at < 0.0:
+            return None
+        members = meeting_of.get(index)
+        if members is not None:
+            for each in members:
+                if self.known[each] < 0.0 or following[self.queue[each]][-1] != each:
+                    return None
+        free = self.free_at[self.queue[index]]
+        return (at if at > free else free), index
+
+    def _best(
+        self,
+        queue: int,
+        waiting: list[tuple[float, int]],
+        ready: list[tuple[float, int]],
+        priority: list[float],
+    ) -> tuple[float, int] | None:
+        """The queue's choice: of the instructions whose inputs are there when it is free, the most urgent."""
+        done = self.done
+        while ready and done[ready[0][1]]:
+            heapq.heappop(ready)
+        while waiting and done[waiting[0][1]]:
+            heapq.heappop(waiting)
+        now = self.free_at[queue]
+        if not ready:
+            if not waiting:
+                return None
+            now = max(now, waiting[0][0])
+        while waiting and waiting[0][0] <= now:
+            index = heapq.heappop(waiting)[1]
+            if not done[index]:
+                heapq.heappush(ready, (-priority[index], index))
+        chosen = ready[0][1]
+        return max(now, self.known[chosen]), chosen
+
+    def _priorities(self) -> list[float]:
+        """The longest path from each instruction to the end of the kernel, by latency."""
+        program = self.program
+        lengths = [0.0] * len(program.instructions)
+        consumers, works = program.consumers, program.works
+        for index in range(len(lengths) - 1, -1, -1):
+            after = 0.0
+            for each in consumers[index]:
+                if lengths[each] > after:
+                    after = lengths[each]
+            lengths[index] = after + works[index].latency_ns
+        return lengths
+
+    # -- the result ---------------------------------------------------------------------------------------------------
+
+    def timeline(self) -> Timeline:
+        program = self.program
+        body = max(self.finish, default=0.0)
+        throttle = self.laws.throttle
+        windows = int(body // throttle.window_ns) + 1 if throttle is not None else 0
+        order = sorted(range(len(self.start)), key=self.start.__getitem__)
+        return Timeline(
+            order=self.order,
+            spans=tuple([self._span(index) for index in order]),
+            body_ns=body,
+            launch_ns=self.laws.launch_ns,
+            slow_windows=sum(len(core.throttle.slow_windows) for core in self.cores),
+            windows=windows * program.cores,
+            dma_busy_ns=sum(core.dma.busy_ns for core in self.cores),
+            dma_engines=self.dma_engines * program.cores,
+            dma_bytes=sum(core.dma.bytes_moved for core in self.cores),
+        )
+
+    def _span(self, index: int) -> Span:
+        program = self.program
+        by = self.by[index]
+        waited = None
+        if by >= 0 and self.start[index] >= self.known[index] and self.known[index] > 0.0:
+            core = program.core_of[by]
+            waited = (program.instructions[by].core, by - program.bounds[core])
+        return Span(
+            program.instructions[index],
+            QUEUES[self.queue[index] % _Q],
+            self.start[index],
+            self.busy[index],
+            self.finish[index],
+            waited,
+        )

@@ -15,6 +15,7 @@ class Passes(NamedTuple):
     columns: float  # moving columns, over all passes: the activity that the limit looks at
     stream_ns: float
     weight_load_ns: float
+    weight_second_pass_ns: float  # at full rate
 
 
 def passes_of(law: TensorLaw, instruction: Instruction) -> Passes:
@@ -31,7 +32,8 @@ def passes_of(law: TensorLaw, instruction: Instruction) -> Passes:
     if wide:
         columns *= law.columns_per_pass_32_bit * (law.transpose_passes_32_bit if is_transpose else law.passes_32_bit)
     load = law.weight_load_32_bit_ns if wide else law.weight_load_ns
-    return Passes(columns, columns * law.per_column_ns, load)
+    second = law.weight_second_pass_ns if wide and not is_transpose else 0.0
+    return Passes(columns, columns * law.per_column_ns, load, second)
 
 
 @dataclass
@@ -39,8 +41,8 @@ class Throttle:
     """The rate of the engine over time. Windows are judged in order, so work must be given in order of time."""
 
     law: ThrottleLaw | None
-    per_column_ns: float
-    window: int = 0
+    phase_ns: float = 0.0  # when, from the start of the kernel, the first whole window begins: less than a window
+    window: int = -1  # the one that the phase ends
     slow: bool = False
     busy_ns: float = 0.0  # full-rate streaming time within the current window
     slow_windows: list[int] = field(default_factory=list)
@@ -48,7 +50,7 @@ class Throttle:
     def __post_init__(self) -> None:
         self.slow = self.law is not None and self.law.starts_slow
         if self.slow:
-            self.slow_windows.append(0)
+            self.slow_windows.append(self.window)
 
     def run(self, start_ns: float, stream_ns: float) -> float:
         """When streaming that takes ``stream_ns`` at full rate, started at ``start_ns``, is over."""
@@ -56,10 +58,10 @@ class Throttle:
         if law is None:
             return start_ns + stream_ns
         now, left = start_ns, stream_ns
-        self._enter(int(now // law.window_ns))
+        self._enter(int((now - self.phase_ns) // law.window_ns))
         while True:
             rate = law.slow_rate if self.slow else 1.0
-            end_of_window = (self.window + 1) * law.window_ns
+            end_of_window = self.phase_ns + (self.window + 1) * law.window_ns
             possible = (end_of_window - now) * rate
             if left <= possible:
                 self.busy_ns += left
@@ -68,6 +70,11 @@ class Throttle:
             left -= possible
             now = end_of_window
             self._enter(self.window + 1)
+
+    @property
+    def stretch(self) -> float:
+        """How much longer than at full rate work takes now."""
+        return 1.0 / self.law.slow_rate if self.law is not None and self.slow else 1.0
 
     def _enter(self, window: int) -> None:
         assert self.law is not None

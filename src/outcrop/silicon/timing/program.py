@@ -1,0 +1,182 @@
+"""Traces made ready for replay: what each instruction waits for, which queue carries it, and what it costs.
+
+This part does not depend on the order of a replay, so it is done once. Several cores' traces become one program:
+instructions are numbered through, and those that carry the same meeting (a barrier, an exchange, a collective) belong
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from outcrop.silicon.device.record import Instruction
+from outcrop.silicon.device.regions import Engine
+from outcrop.silicon.timing import cost
+from outcrop.silicon.timing.dependence import Edge, edges
+from outcrop.silicon.timing.dma_engine import Descriptors, descriptors_of, is_load
+from outcrop.silicon.timing.laws import Laws
+from outcrop.silicon.timing.meetings import meeting_ns
+from outcrop.silicon.timing.tensor_engine import Passes, passes_of
+from outcrop.silicon.timing.timeline import QUEUES
+
+_TENSOR, _GPSIMD = QUEUES.index("tensor"), QUEUES.index("gpsimd")
+_SCALAR, _SYNC = QUEUES.index("scalar"), QUEUES.index("sync")
+_IN_EVERY_TABLE = frozenset({"copy", "identity"})
+_TABLE_OPS = frozenset({"activation", "activation_reduce", "activate2"})
+
+
+class Work(NamedTuple):
+    """One instruction as the replay sees it. Exactly one of ``passes`` and ``transfer`` may be set."""
+
+    queue: int
+    latency_ns: float
+    occupancy_ns: float
+    passes: Passes | None = None
+    transfer: Transfer | None = None
+    table: str = ""  # the scalar engine's function table that it needs
+
+
+class Transfer(NamedTuple):
+    """A DMA: how its descriptors come to be, and what they move."""
+
+    path: str  # hardware, software or static
+    descriptors: Descriptors
+    generation_ns: float
+    load: bool
+    hbm: bool
+
+
+@dataclass
+class Program:
+    """The traces of one logical core's cores, or of several ranks, made ready."""
+
+    laws: Laws
+    instructions: list[Instruction]
+    core_of: list[int]
+    works: list[Work]
+    waits: list[tuple[Edge, ...]]
+    consumers: list[list[int]]
+    meetings: dict[int, list[int]]  # by meeting, its instructions
+    follows: dict[int, int]  # in a no_reorder block, the next instruction on the same queue
+    bounds: list[int] = field(default_factory=list)  # where each core's instructions begin, and the end
+
+    @property
+    def cores(self) -> int:
+        return len(self.bounds) - 1
+
+
+def prepare(traces: Sequence[Sequence[Instruction]], laws: Laws) -> Program:
+    """Everything about the traces that does not depend on their order in time."""
+    made = Program(laws, [], [], [], [], [], {}, {}, [0])
+    members = _members(traces)
+    for core, trace in enumerate(traces):
+        base = len(made.instructions)
+        arguments = _arguments(trace)
+        found = edges(trace)
+        made.instructions.extend(trace)
+        made.core_of.extend([core] * len(trace))
+        made.works.extend([work_of(laws, each, arguments, members) for each in trace])
+        made.waits.extend(found if base == 0 else [_shifted(each, base) for each in found])
+        made.bounds.append(base + len(trace))
+        _note_blocks(made, base)
+    made.consumers = [[] for _ in made.instructions]
+    for index, mine in enumerate(made.waits):
+        for edge in mine:
+            made.consumers[edge.producer].append(index)
+        meeting = made.instructions[index].params.get("meeting")
+        if meeting is not None:
+            made.meetings.setdefault(meeting, []).append(index)
+    return made
+
+
+def _shifted(mine: tuple[Edge, ...], base: int) -> tuple[Edge, ...]:
+    return tuple([Edge(edge.producer + base, edge.kind) for edge in mine])
+
+
+def _members(traces: Sequence[Sequence[Instruction]]) -> dict[int, int]:
+    """How many cores come to each meeting."""
+    found: dict[int, int] = {}
+    for trace in traces:
+        for each in trace:
+            meeting = each.params.get("meeting")
+            if meeting is not None:
+                found[meeting] = found.get(meeting, 0) + 1
+    return found
+
+
+def _note_blocks(made: Program, base: int) -> None:
+    last: dict[tuple[int, int], int] = {}
+    for index in range(base, len(made.instructions)):
+        region = made.instructions[index].region
+        if region >= 0:
+            key = (region, made.works[index].queue)
+            if key in last:
+                made.follows[last[key]] = index
+            last[key] = index
+
+
+def _arguments(trace: Sequence[Instruction]) -> set[int]:
+    """HBM tensors that the kernel only reads or only writes: those of its caller."""
+    read = {a.allocation.index for one in trace for a in one.reads if not a.allocation.on_chip}
+    written = {a.allocation.index for one in trace for a in one.writes if not a.allocation.on_chip}
+    return read ^ written
+
+
+def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: dict[int, int]) -> Work:
+    """Queue and cost of one instruction."""
+    op = instruction.op
+    if op in cost.DMA_OPS:
+        return _dma_work(laws, instruction, arguments)
+    meeting = instruction.params.get("meeting")
+    if meeting is not None:
+        took = meeting_ns(laws, instruction, members[meeting])
+        return Work(QUEUES.index(cost.engine_name(instruction.engine)), took, took)
+    if instruction.engine is Engine.tensor and op in cost.TENSOR_OPS:
+        passes = passes_of(laws.tensor, instruction)
+        return Work(_TENSOR, passes.stream_ns + laws.tensor.completion_ns, passes.stream_ns, passes)
+    priced = cost.compute_cost(laws, instruction)
+    table = str(instruction.params.get("op", "")) if op in _TABLE_OPS else ""
+    if table in _IN_EVERY_TABLE:
+        table = ""
+    return Work(
+        QUEUES.index(cost.engine_name(instruction.engine)), priced.latency_ns, priced.occupancy_ns, None, None, table
+    )
+
+
+def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int]) -> Work:
+    law = laws.dma
+    queue, path = path_of(laws, instruction, arguments)
+    cut = descriptors_of(law, instruction)
+    load = is_load(instruction)
+    hbm = not all(each.allocation.on_chip for each in instruction.accesses())
+    generation = 0.0
+    issue = law.hardware_issue_ns
+    if path == "software":
+        generation = law.software_generation_ns + law.software_per_row_ns * cut.rows
+        issue = law.software_issue_ns
+    elif path == "static":
+        issue = law.static_issue_ns
+    each_ns = law.per_descriptor_ns + cut.size_bytes / law.bytes_per_ns
+    latency = issue + generation + law.load_dispatch_ns + cut.pieces * each_ns / 16 + law.completion_ns
+    return Work(queue, latency, generation + issue, None, Transfer(path, cut, generation, load, hbm))
+
+
+def path_of(laws: Laws, instruction: Instruction, arguments: set[int]) -> tuple[int, str]:
+    """The queue that triggers a DMA, and who makes its descriptors.
+
+    Where the kernel leaves it open we do as the compiler of the profiles did: the caller's tensors, whose addresses
+    are known only at run time, go by software on GpSimd; the kernel's own come in on Sync and go out on Scalar.
+    """
+    mode = instruction.params.get("dge_mode")
+    if mode == "swdge":
+        return _GPSIMD, "software"
+    if mode != "hwdge":
+        return _SYNC, "static"
+    if instruction.params.get("dge_mode_asked", "unknown") != "unknown":
+        trigger = instruction.params.get("trigger")
+        return (QUEUES.index(trigger) if trigger in QUEUES else _SYNC), "hardware"
+    if laws.dma.arguments_by_software and any(each.allocation.index in arguments for each in instruction.accesses()):
+        return _GPSIMD, "software"
+    return (_SYNC if is_load(instruction) else _SCALAR), "hardware"
