@@ -158,6 +158,20 @@ def test_a_result_is_rounded_to_its_own_type_first() -> None:
     assert np.array_equal(nki.simulate_kernel(kernel, x), wanted)
 
 
+def test_loop_reduce_reduces_into_what_it_is_assigned_to() -> None:
+    def kernel(x: Any) -> Any:
+        top, total = nl.ndarray((8, 5), dtype=nl.float32), nl.zeros((8, 5), dtype=nl.float32)
+        for b in nl.affine_range(3):
+            top[...] = nl.loop_reduce(nl.load(x[b]), op=np.max, loop_indices=[b])
+            total[:, 0:5] = nl.loop_reduce(nl.load(x[b]), op=np.add, loop_indices=[b])
+        return out_of(top), out_of(total)
+
+    x = floats(3, 8, 5)
+    top, total = nki.simulate_kernel(kernel, x)
+    assert np.array_equal(top, x.max(0))
+    np.testing.assert_allclose(total, x.sum(0), rtol=1e-5, atol=1e-6)
+
+
 # -- records ----------------------------------------------------------------------------------------------------------
 
 
@@ -396,7 +410,7 @@ def test_refused(kernel: Callable[[Any], Any], rule: str) -> None:
 
 
 def test_what_needs_a_tracer_says_so() -> None:
-    with pytest.raises(UserError, match="loop_reduce"):
-        nki.simulate_kernel(lambda x: nl.loop_reduce(nl.load(x), np.add, []), floats(4, 4))
+    with pytest.raises(KernelRefused, match="LoopReduction"):
+        nki.simulate_kernel(lambda x: nl.exp(nl.loop_reduce(nl.load(x), np.add, [])), floats(4, 4))
     with pytest.raises(UserError, match="all_reduce"):
         nki.simulate_kernel(lambda x: nl.all_reduce(nl.load(x), np.add, 0), floats(4, 4))

@@ -25,6 +25,7 @@ from outcrop.silicon.nki.legacy.dtypes import kind
 from outcrop.silicon.nki.legacy.indices import Predicate
 from outcrop.silicon.nki.legacy.operands import computed, is_number, kind_or, part, tile, to_sbuf, truth_bits
 from outcrop.silicon.nki.legacy.tile import Tile
+from outcrop.silicon.nki.operators import operator_name
 
 Function = Callable[..., Any]
 
@@ -183,14 +184,15 @@ def rms_norm(
     return arithmetic.binary(scaled, w, "multiply", kind_or(dtype, given.kind), mask)
 
 
-def loop_reduce(x: Any, op: Any, loop_indices: Any, *, dtype: Any = None, mask: Any = None, **kwargs: Any) -> Tile:
-    """Refused: its meaning needs the tile assigned to, which Python does not show a function."""
-    from outcrop.base.errors import UserError  # noqa: PLC0415
+def loop_reduce(
+    x: Any, op: Any, loop_indices: Any, *, dtype: Any = None, mask: Any = None, **kwargs: Any
+) -> results.LoopReduction:
+    """What, assigned to a part of a tile, reduces into it: ``acc[...] = nl.loop_reduce(x, np.add, [i])``.
 
-    raise UserError(
-        "nl.loop_reduce is not built: eager execution cannot see the tile that its result is assigned to.",
-        "Write acc[...] = nisa.tensor_tensor(acc, x, op), which the older reference gives as its equal.",
-    )
+    A reduction into bytes that nothing wrote starts with ``x``. Assigning to a new name is not built: eager execution
+    cannot see the tile that the name had before.
+    """
+    return results.LoopReduction(tile(x, "x"), operator_name(op), dtype, mask)
 
 
 # -- shapes and selections --------------------------------------------------------------------------------------------

@@ -33,9 +33,11 @@ def nc_matmul(
 ) -> Tile:
     """``stationary.T @ moving`` in PSUM, float32; assign it, or add it to a PSUM tile with ``+=``.
 
-    ``mask`` takes part on every operand whose dimensions come from the ``arange`` or ``mgrid`` it compares.
+    ``mask`` takes part on every operand whose dimensions come from the ``arange`` or ``mgrid`` it compares. An operand
+    in PSUM, such as what ``nc_transpose`` returned, is copied to SBUF first: the older compiler placed returned tiles
+    itself, and kernels pass them on.
     """
-    one, two = tile(stationary, "stationary"), tile(moving, "moving")
+    one, two = to_sbuf(tile(stationary, "stationary")), to_sbuf(tile(moving, "moving"))
     perf = str(kwargs.get("perf_mode") or "none").removesuffix("_gen3").removesuffix("_gen4")
     pairs = perf == "double_row"
     columns = one.shape[2:] if pairs else one.shape[1:]

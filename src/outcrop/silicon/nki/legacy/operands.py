@@ -81,7 +81,11 @@ def part(mask: Any, shape: tuple[int, ...]) -> Region | None:
 
 def to_sbuf(given: Tile) -> Tile:
     """Itself, or its copy where it lies in PSUM."""
-    return results.copied(given) if given.buffer is MemoryRegion.psum else given
+    if given.buffer is not MemoryRegion.psum:
+        return given
+    made = results.copied(given)
+    made.axes = given.axes
+    return made
 
 
 def truth_bits(given: Tile, region: Region | None) -> Tensor:

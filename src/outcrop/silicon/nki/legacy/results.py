@@ -11,7 +11,7 @@ PSUM bytes that nothing wrote starts the sum; ``nl.zeros`` in PSUM costs no inst
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,8 +79,31 @@ def zero_rest(core: Core, tile: Tile) -> None:
 # -- assignment -------------------------------------------------------------------------------------------------------
 
 
+class LoopReduction(NamedTuple):
+    """What ``nl.loop_reduce`` returns: an operation whose other operand is the tile assigned to."""
+
+    tile: Tile
+    op: str
+    dtype: Any
+    mask: Any
+
+
+def _reduce_into(target: Tile, value: LoopReduction) -> None:
+    from outcrop.silicon.nki.legacy import arithmetic  # noqa: PLC0415  (arithmetic makes results)
+
+    tensor = resolution.resolve(target, None)
+    missing = tensor.storage.unwritten(tensor)
+    if missing is not None and missing.all():
+        assign(target, copied(value.tile, value.dtype))
+    else:
+        assign(target, arithmetic.binary(target, value.tile, value.op, value.dtype, value.mask))
+
+
 def assign(target: Tile, value: Any) -> None:
     """``tensor[...] = value``."""
+    if isinstance(value, LoopReduction):
+        _reduce_into(target, value)
+        return
     if isinstance(value, Tile):
         if resolution.same_place(target, value):
             return
