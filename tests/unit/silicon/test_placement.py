@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kernel_rig import core
 from outcrop.silicon.device.core import Core
+from outcrop.silicon.device.dynamic_loops import loops_of
 from outcrop.silicon.device.packing import ALIGNMENT
 from outcrop.silicon.device.placement import place
 from outcrop.silicon.device.record import Allocation
@@ -283,6 +284,25 @@ def test_tiles_of_one_iteration_share_with_those_of_the_next() -> None:
         c.loop = -1
         sbuf, _ = place(c)
     assert sbuf.peak_bytes_per_partition == 150 * KIB
+
+
+def test_an_inner_loop_does_not_keep_the_tiles_of_each_run_of_the_outer_one() -> None:
+    with core() as c:
+        loops = loops_of(c)
+        outer = loops.enter("outer")
+        for _ in range(3):
+            loops.next_run(outer)
+            held = tile(c, 100 * KIB)
+            use(c, held)
+            inner = loops.enter("inner")
+            for _ in range(2):
+                loops.next_run(inner)
+                use(c, held, tile(c, 100 * KIB))
+            loops.leave(inner)
+        loops.leave(outer)
+        sbuf, _ = place(c)
+        require_no_collisions(c)
+    assert sbuf.peak_bytes_per_partition == 200 * KIB
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)

@@ -33,6 +33,7 @@ class DynamicLoops:
         self._core = core
         self._runs = itertools.count()
         self._regions = itertools.count()
+        self.outside: dict[int, int] = {}  # by run of a body: the run of the outer loop's body around it, -1 for none
         self._whiles: list[tuple[tuple[int, int], int]] = []  # where each `while reg:` is, and the number outside it
 
     def enter(self, what: str) -> int:
@@ -45,9 +46,10 @@ class DynamicLoops:
             )
         return self._core.loop
 
-    def next_run(self) -> None:
-        """A run of a loop's body begins."""
+    def next_run(self, before: int) -> None:
+        """A run of a loop's body begins; ``before`` is what ``enter`` gave."""
         self._core.loop = next(self._runs)
+        self.outside[self._core.loop] = before
 
     def leave(self, before: int) -> None:
         """The loop has ended."""
@@ -74,7 +76,7 @@ class DynamicLoops:
             goes_on = bool(holds)
         if goes_on:
             del self._whiles[depth + 1 :]
-            self.next_run()
+            self.next_run(self._whiles[depth][1])
         else:
             self.leave(self._whiles[depth][1])
             del self._whiles[depth:]

@@ -18,7 +18,7 @@ Not covered: a compiler may reorder instructions so that fewer tensors are alive
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ import numpy as np
 from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import Core
 from outcrop.silicon.device.dtypes import Array
+from outcrop.silicon.device.dynamic_loops import loops_of
 from outcrop.silicon.device.packing import Lived, first_fit, quadrants_of
 from outcrop.silicon.device.record import Allocation, Instruction
 from outcrop.silicon.device.refusal import refuse, relaxing
@@ -77,7 +78,7 @@ def place(core: Core) -> tuple[Usage, ...]:
 
 
 def _lifetimes(core: Core) -> list[Lived]:
-    spans = _loop_spans(core.trace)
+    spans = _loop_spans(core.trace, loops_of(core).outside)
     starts = [span.start for span in spans]
     made = []
     for each in core.allocations:
@@ -99,14 +100,19 @@ class _Span(NamedTuple):
     iterations: list[int]
 
 
-def _loop_spans(trace: Sequence[Instruction]) -> list[_Span]:
-    """Stretches of the trace inside dynamic loops. Loops directly after one another count as one: longer lifetimes."""
+def _loop_spans(trace: Sequence[Instruction], outside: Mapping[int, int]) -> list[_Span]:
+    """Stretches of the trace inside outermost dynamic loops, of which ``outside`` tells the run around each run.
+
+    Loops directly after one another count as one (longer lifetimes); what an inner loop carries only is not extended.
+    """
     spans: list[_Span] = []
     before = -1
     start = 0
     iterations: list[int] = []
     for index, each in enumerate(trace):
         loop = each.loop
+        while outside.get(loop, -1) >= 0:
+            loop = outside[loop]
         if loop == before:
             continue
         if before < 0:

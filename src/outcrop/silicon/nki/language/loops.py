@@ -83,7 +83,7 @@ def while_loop(init: VirtualRegister, body_fun: Callable[[VirtualRegister], Virt
     condition, goes_on = init, bool(init.value) or not init.known
     try:
         while goes_on:
-            loops.next_run()
+            loops.next_run(before)
             condition = body_fun(VirtualRegister(core, condition.value, known=condition.known))
             _require_condition(condition, "got from its body")
             goes_on = condition.known and bool(condition.value)
@@ -114,7 +114,7 @@ def _runs(core: Core, what: str, iterations: range) -> Iterator[VirtualRegister]
         loops = loops_of(core)
         try:
             for index in iterations:
-                loops.next_run()
+                loops.next_run(before)
                 yield VirtualRegister(core, index, frozen=True)
         finally:
             loops.leave(before)
