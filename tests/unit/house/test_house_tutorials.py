@@ -1,4 +1,4 @@
-"""The tutorials do what they say: their files are written, their commands are typed, and what is printed is compared."""
+"""The tutorials do what they say: files are written, commands typed, and what is printed is compared."""
 
 from __future__ import annotations
 
