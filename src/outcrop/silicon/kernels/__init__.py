@@ -1,0 +1,41 @@
+"""Kernels written in the kernel language as its users write them, each with its reference and its roofline.
+
+One file per kernel: the kernel, a NumPy reference, the design in a paragraph, the choices that a search may vary, and a
+``KernelCase`` that tells a test or a benchmark how to call it. They use nothing of the simulator but the language:
+``front`` is the one place that says whose language it is. To run them under the vendor's names, write there
+``import nki, nki.isa as nisa, nki.language as nl``, or put that line in place of a copied file's import of ``front``.
+
+Not covered: kernels here are written for clear structure and good predicted time at large shapes, and take any shape
+that their docstring allows; none was run on a chip by us.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from outcrop.base.errors import NotFound
+from outcrop.silicon.kernels.base import KernelCase
+
+_MODULES = (
+    "matmul",
+)  # fmt: skip
+
+__all__ = ["KernelCase", "cases", "find"]
+
+
+@cache
+def cases() -> dict[str, KernelCase]:
+    """Every kernel of this room by its name."""
+    found: dict[str, KernelCase] = {}
+    for module in _MODULES:
+        for case in importlib.import_module(f"{__name__}.{module}").CASES:
+            found[case.name] = case
+    return found
+
+
+def find(name: str) -> KernelCase:
+    """The kernel of that name."""
+    if name not in cases():
+        raise NotFound(f"There is no kernel named {name!r}.", f"There are {', '.join(cases())}.")
+    return cases()[name]

@@ -1,0 +1,50 @@
+"""Small steps that the kernels share: cutting dimensions into tiles, and moving tiles between HBM and SBUF.
+
+A DMA is triggered by the Sync or the Scalar engine where the chip makes descriptors in hardware; loads that take turns
+on both queues overlap. Elsewhere the choice is left open.
+"""
+
+from __future__ import annotations
+
+from outcrop.silicon.kernels.front import nisa, nl
+
+P = 128  # partitions of every chip so far: nl.tile_size.pmax, known when this file is read
+
+
+def steps(total: int, size: int) -> list[tuple[int, int]]:
+    """``(start, length)`` of tiles of ``size``, the last one perhaps shorter."""
+    return [(start, min(size, total - start)) for start in range(0, total, size)]
+
+
+def copy(dst: nl.NkiTensor, src: nl.NkiTensor, turn: int = 0) -> None:
+    """A DMA between tensors of one type; ``turn`` even goes by the Sync queue, odd by the Scalar queue."""
+    if nisa.get_nc_version() >= nisa.nc_version.gen3:
+        engine = nisa.engine.scalar if turn % 2 else nisa.engine.sync
+        nisa.dma_copy(dst, src, dge_mode=nisa.dge_mode.hwdge, engine=engine)
+    else:
+        nisa.dma_copy(dst, src)
+
+
+def tile_of(src: nl.NkiTensor, dtype: object = None, turn: int = 0) -> nl.NkiTensor:
+    """A new tile in SBUF with a tensor in HBM of at most 128 rows; ``dtype`` converts on the way in."""
+    if dtype is None or dtype == src.dtype:
+        tile = nl.ndarray(src.shape, src.dtype)
+        copy(tile, src, turn)
+    else:
+        tile = nl.ndarray(src.shape, dtype)
+        nisa.dma_copy(tile, src)
+    return tile
+
+
+def on_all_partitions(row: nl.NkiTensor, dtype: object = None) -> nl.NkiTensor:
+    """A one-dimensional tensor in HBM as a tile with the same row in each of the 128 partitions."""
+    return tile_of(row.reshape(1, row.shape[0]).broadcast(0, P), dtype)
+
+
+def engine_named(name: str) -> nisa.engine:
+    """The engine that a tuning names."""
+    if name == "gpsimd":
+        return nisa.engine.gpsimd
+    if name == "scalar":
+        return nisa.engine.scalar
+    return nisa.engine.vector
