@@ -29,9 +29,10 @@ class Cost(NamedTuple):
     occupancy_ns: float
 
 
-def compute_cost(laws: Laws, instruction: Instruction) -> Cost:
-    """The cost of an instruction on the vector, scalar, gpsimd or sync engine (see also ``tensor_engine``)."""
+def compute_cost(laws: Laws, instruction: Instruction, times: int = 1) -> Cost:
+    """The cost on the vector, scalar, gpsimd or sync engine (see also ``tensor_engine``), of ``times`` such in one."""
     law, elements = _law_and_elements(laws, instruction)
+    elements *= times
     return Cost(law, elements, law.latency.at(elements), law.occupancy.at(elements))
 
 

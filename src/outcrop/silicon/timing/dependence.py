@@ -107,8 +107,6 @@ def _find(touch: _Touch, table: dict[int, list[_Touch]], into: list[int]) -> Non
                 into.append(at)
 
 
-
-
 def _add(touch: _Touch, table: dict[int, list[_Touch]]) -> None:
     for bucket in range(touch[1] >> _BUCKET_BITS, ((touch[2] - 1) >> _BUCKET_BITS) + 1):
         entries = table.get(bucket)

@@ -203,7 +203,6 @@ class _Run:
         self.last_completion = max(self.last_completion, finish)
         return at, busy, finish
 
-
     def _generation(self, rows: int) -> float:
         law = self.laws.dma
         return law.software_generation_ns + law.software_per_row_ns * rows

@@ -18,6 +18,7 @@ from outcrop.silicon.timing.dependence import Edge, edges
 from outcrop.silicon.timing.dma_engine import Descriptors, descriptors_of, is_load
 from outcrop.silicon.timing.laws import Laws
 from outcrop.silicon.timing.meetings import meeting_ns
+from outcrop.silicon.timing.merging import groups_of
 from outcrop.silicon.timing.tensor_engine import Passes, passes_of
 from outcrop.silicon.timing.timeline import QUEUES
 
@@ -60,6 +61,7 @@ class Program:
     consumers: list[list[int]]
     meetings: dict[int, list[int]]  # by meeting, its instructions
     follows: dict[int, int]  # in a no_reorder block, the next instruction on the same queue
+    merged: dict[int, list[int]] = field(default_factory=dict)  # by any instruction of several done as one, all of them
     bounds: list[int] = field(default_factory=list)  # where each core's instructions begin, and the end
 
     @property
@@ -67,9 +69,9 @@ class Program:
         return len(self.bounds) - 1
 
 
-def prepare(traces: Sequence[Sequence[Instruction]], laws: Laws) -> Program:
-    """Everything about the traces that does not depend on their order in time."""
-    made = Program(laws, [], [], [], [], [], {}, {}, [0])
+def prepare(traces: Sequence[Sequence[Instruction]], laws: Laws, *, merge: bool = False) -> Program:
+    """Everything about the traces that does not depend on their order in time; ``merge`` as ``merging`` says."""
+    made = Program(laws, [], [], [], [], [], {}, {}, bounds=[0])
     members = _members(traces)
     for core, trace in enumerate(traces):
         base = len(made.instructions)
@@ -81,6 +83,8 @@ def prepare(traces: Sequence[Sequence[Instruction]], laws: Laws) -> Program:
         made.waits.extend(found if base == 0 else [_shifted(each, base) for each in found])
         made.bounds.append(base + len(trace))
         _note_blocks(made, base)
+        if merge:
+            _note_merged(made, base, groups_of(trace, found))
     made.consumers = [[] for _ in made.instructions]
     for index, mine in enumerate(made.waits):
         for edge in mine:
@@ -115,6 +119,27 @@ def _note_blocks(made: Program, base: int) -> None:
             if key in last:
                 made.follows[last[key]] = index
             last[key] = index
+
+
+def _note_merged(made: Program, base: int, groups: Sequence[Sequence[int]]) -> None:
+    for group in groups:
+        members = [each + base for each in group]
+        first = made.works[members[0]]
+        alike = [e for e in members if made.works[e].queue == first.queue and made.works[e].table == first.table]
+        if len(alike) > 1:
+            made.merged.update(dict.fromkeys(alike, alike))
+
+
+def merged_work(laws: Laws, instruction: Instruction, one: Work, times: int) -> Work:
+    """What ``times`` instructions such as this ``one`` cost when they are done as one."""
+    if one.transfer is None:
+        priced = cost.compute_cost(laws, instruction, times)
+        return one._replace(latency_ns=priced.latency_ns, occupancy_ns=priced.occupancy_ns)
+    cut = one.transfer.descriptors
+    cut = Descriptors(cut.pieces * times, cut.size_bytes, cut.rows * times)
+    more = laws.dma.software_per_row_ns * cut.rows * (times - 1) / times if one.transfer.path == "software" else 0.0
+    moved = one.transfer._replace(descriptors=cut, generation_ns=one.transfer.generation_ns + more)
+    return one._replace(occupancy_ns=one.occupancy_ns + more, latency_ns=one.latency_ns + more, transfer=moved)
 
 
 def _arguments(trace: Sequence[Instruction]) -> set[int]:

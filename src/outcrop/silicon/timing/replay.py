@@ -22,7 +22,7 @@ from outcrop.silicon.device.settings import Limits
 from outcrop.silicon.timing.dependence import Kind
 from outcrop.silicon.timing.dma_engine import DmaEngines
 from outcrop.silicon.timing.laws import Laws
-from outcrop.silicon.timing.program import Program, Work, prepare
+from outcrop.silicon.timing.program import Program, Work, merged_work, prepare
 from outcrop.silicon.timing.space import Space
 from outcrop.silicon.timing.tensor_engine import Throttle
 from outcrop.silicon.timing.timeline import QUEUES, Span, Timeline
@@ -156,10 +156,9 @@ class _Run:
 
     # -- running one --------------------------------------------------------------------------------------------------
 
-    def _execute(self, index: int, begin: float) -> None:
+    def _execute(self, index: int, work: Work, begin: float) -> None:
         """Run one instruction whose queue and inputs are there at ``begin``."""
         program = self.program
-        work = program.works[index]
         core = self.cores[program.core_of[index]]
         queue = self.queue[index]
         begin += self._extra_waits(index)
@@ -212,9 +211,44 @@ class _Run:
     def _meet(self, members: Sequence[int]) -> None:
         """All cores of a meeting together: it starts when the last of them has come."""
         begin = max(max(self.known[each], self.free_at[self.queue[each]]) for each in members)
+        first = members[0]
+        if first in self.program.merged:
+            work = merged_work(self.laws, self.program.instructions[first], self.program.works[first], len(members))
+            self._execute(first, work, begin)
+            self._share(members)
+            return
         for each in members:
             work = self.program.works[each]
             self._note(each, begin, begin + work.occupancy_ns, begin + work.latency_ns)
+
+    def _split(self, together: dict[int, list[int]]) -> list[int]:
+        """Space ran out before all of a merged instruction could come: those that have come go on alone.
+
+        Gives those instructions.
+        """
+        parts: list[int] = []
+        for index, members in list(together.items()):
+            if index not in self.program.merged or self.done[index] or index != members[0]:
+                continue
+            come = [each for each in members if self.known[each] >= 0.0]
+            if not come:
+                continue
+            for part in (come, [each for each in members if self.known[each] < 0.0]):
+                together.update(dict.fromkeys(part, part))
+            latest = max(self.known[each] for each in come)
+            for each in come:
+                self.known[each] = latest
+            parts.extend(come)
+        return parts
+
+    def _share(self, members: Sequence[int]) -> None:
+        """Instructions done as one: each is shown with its part of the time, and all results are there at the end."""
+        first = members[0]
+        begin, busy, finish = self.start[first], self.busy[first], self.finish[first]
+        part = (busy - begin) / len(members)
+        for at, each in enumerate(members):
+            self._note(each, begin + at * part, begin + (at + 1) * part, finish)
+        self.free_at[self.queue[first]] = busy
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -231,6 +265,8 @@ class _Run:
         dirty = set(queues)
         known, remaining, queue_of = self.known, self.remaining, self.queue
         meeting_of = {each: members for members in program.meetings.values() for each in members}
+        if listed:
+            meeting_of.update(program.merged)
 
         def admit(index: int) -> None:
             remaining[index] -= 1
@@ -269,14 +305,20 @@ class _Run:
             for queue, chosen in enumerate(candidate):
                 if chosen is not None and (best < 0 or chosen[0] < best_at):
                     best_at, best = chosen[0], queue
-            check(best >= 0, "some queue can go on: dependences point backwards and space is handed out in order")
+            if best < 0:
+                split = self._split(meeting_of)
+                check(bool(split), "some queue can go on: dependences point backwards and space is handed out in order")
+                for each in split:
+                    dirty.add(queue_of[each])
+                    heapq.heappush(waiting[queue_of[each]], (known[each], each))
+                continue
             found = candidate[best]
             assert found is not None
             index = found[1]
             members = meeting_of.get(index)
             together: Sequence[int] = (index,) if members is None else members
             if members is None:
-                self._execute(index, best_at)
+                self._execute(index, program.works[index], best_at)
             else:
                 self._meet(members)
             left -= len(together)
