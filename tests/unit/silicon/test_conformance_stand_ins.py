@@ -71,6 +71,16 @@ def test_all_pairs_keeps_the_filter() -> None:
     assert {(row[0], row[1]) for row in rows} == {(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b}
 
 
+def test_all_pairs_finds_the_few_rows_that_a_filter_on_whole_rows_leaves() -> None:
+    parameters = [list(range(5))] * 7
+
+    def allowed(row: list[int]) -> bool:  # 5 of 78,125
+        return len(row) < 7 or row == row[:1] * 7
+
+    rows = list(AllPairs(parameters, filter_func=allowed))
+    assert sorted(rows) == [[each] * 7 for each in range(5)]
+
+
 def test_missing_modules_import_and_present_ones_are_the_real_ones() -> None:
     script = """
         import sys
