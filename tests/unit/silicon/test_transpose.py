@@ -213,3 +213,74 @@ def test_unwritten_data_is_refused() -> None:
     for region in ("psum", "sbuf"):
         with core() as on, refusal("uninitialized-read"):
             nisa.nc_transpose(empty(on, (16, 32), region=region), empty(on, (32, 16)))
+
+
+def by_nc_transpose(dst: Tensor, data: Tensor, on: Core) -> None:
+    nisa.nc_transpose(dst, data)
+
+
+def by_is_transpose(dst: Tensor, data: Tensor, on: Core) -> None:
+    nisa.nc_matmul(dst, data, put(on, np.eye(data.shape[0], dtype=np.float32)), is_transpose=True)
+
+
+@pytest.mark.parametrize("region", ["psum", "sbuf"])
+@pytest.mark.parametrize("move", [by_nc_transpose, by_is_transpose])
+def test_columns_that_nothing_wrote_become_unwritten_partitions(move: Any, region: str) -> None:
+    if move is by_is_transpose and region == "sbuf":
+        return
+    with core() as on:
+        data, dst = empty(on, (32, 32)), empty(on, (32, 32), region=region)
+        for column in (0, 16):
+            nisa.memset(data[:, column : column + 1], float(column))
+        move(dst, data, on)
+        np.testing.assert_array_equal(get(on, dst[0:1, :]), np.zeros((1, 32)))
+        np.testing.assert_array_equal(get(on, dst[16:17, :]), np.full((1, 32), 16.0))
+        for unwritten in (dst, dst[1:2, 0:1], dst[17:18, :]):
+            with refusal("uninitialized-read"):
+                get(on, unwritten)
+        nisa.memset(data, 3.0)
+        move(dst, data, on)  # and what is written afterwards counts
+        np.testing.assert_array_equal(get(on, dst), np.full((32, 32), 3.0))
+
+
+def test_a_matmul_does_not_add_to_what_a_transpose_left_unwritten() -> None:
+    with core() as on:
+        data, dst = empty(on, (32, 32)), empty(on, (32, 32), region="psum")
+        nisa.memset(data[:, 0:16], 1.0)
+        nisa.nc_transpose(dst, data)
+        ones = put(on, np.ones((32, 32), np.float32))
+        with refusal("psum-accumulation"):
+            nisa.nc_matmul(dst, ones, ones, accumulate=True)
+
+
+@pytest.mark.parametrize("dtype", NARROW[:2])
+def test_unwritten_bytes_stay_unwritten_as_pairs(dtype: str) -> None:
+    with core() as on:
+        data, dst = empty(on, (32, 32), dtype), empty(on, (32, 32, 2), dtype, region="psum")
+        nisa.memset(data[:, 0:8], 1)
+        nisa.nc_transpose(dst[:, :, 0], data)
+        assert (get(on, dst[0:8, :, 0]) == 1).all()
+        with refusal("uninitialized-read"):
+            get(on, dst[8:9, :, 0])
+
+
+def test_a_permuting_transpose_carries_the_rows_that_it_picks() -> None:
+    with core() as on:
+        data, dst = empty(on, (32, 32)), empty(on, (32, 32), region="psum")
+        nisa.memset(data[:, 0:4], 1.0)
+        swap = np.eye(32, dtype=np.float32)[::-1]
+        swap[:, 5] = 0.0
+        nisa.nc_matmul(dst, data, put(on, swap), is_transpose=True)
+        np.testing.assert_array_equal(get(on, dst[0:4, 5:6]), np.zeros((4, 1)))
+        assert (get(on, dst[0:4, :]).sum(axis=1) == 31).all()
+        assert (get(on, dst[4:32, 5:6]) == 0).all()  # no row was picked: a zero, whatever was written
+        with refusal("uninitialized-read"):
+            get(on, dst[4:5, 0:1])
+
+
+def test_the_older_tensor_engine_multiplies_what_nothing_wrote() -> None:
+    with core("trn1") as on:
+        data, dst = empty(on, (32, 32)), empty(on, (32, 32), region="psum")
+        nisa.memset(data[:, 0:4], 1.0)
+        with refusal("uninitialized-read"):
+            nisa.nc_transpose(dst, data, nisa.engine.tensor)

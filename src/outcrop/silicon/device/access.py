@@ -209,6 +209,20 @@ def read_needed(core: Core, tensor: Tensor, needed: Array) -> Array:
     return tensor.array
 
 
+def read_to_move(core: Core, tensor: Tensor) -> tuple[Array, Array | None]:
+    """The elements for an instruction that moves bits, and which of them nothing wrote (``None``: all are written).
+
+    Whoever moves them makes their new places unwritten too. A tensor that nothing wrote at all is refused like in any
+    read, and so are bytes that an overlapping tensor took away: their bits are another tensor's.
+    """
+    if tensor.dynamic is not None or tensor.index is not None or tensor.storage.whole:
+        return core.read(tensor), None
+    missing = tensor.storage.unwritten(tensor)
+    if missing is not None and (tensor.storage.clobbered_by is not None or missing.all()):
+        require_written(tensor)
+    return tensor.array, missing
+
+
 def require_written(tensor: Tensor) -> None:
     """Refuse a read of bytes that nothing wrote, or that a write through an overlapping tensor took away."""
     missing = tensor.storage.unwritten(tensor)

@@ -117,6 +117,15 @@ def overwrite(core: Core, dst: Tensor, values: Array) -> None:
     _mark(dst)
 
 
+def forget(dst: Tensor, mask: Array) -> None:
+    """Take back that a transpose wrote the elements of a static view where ``mask``: nothing wrote what it moved."""
+    dst.storage.forget(dst, mask)
+    state: Accumulation = dst.storage.accumulation
+    state.known.clear()
+    entries = state.of(dst)
+    entries &= ~mask[..., None]
+
+
 def is_fresh(dst: Tensor, accumulate: bool | None) -> bool:
     """Whether a matmul to a static view surely overwrites, so that it may compute in place; then ``wrote`` follows."""
     storage = dst.storage

@@ -24,7 +24,7 @@ from outcrop.silicon.device.ops.tensor_engine import (
     check_tiling,
     run_time_operands,
 )
-from outcrop.silicon.device.ops.transpose import put_exact, require_transposable
+from outcrop.silicon.device.ops.transpose import put_exact, require_transposable, rows_to_move
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import Engine
@@ -105,7 +105,7 @@ def _operand(core: Core, tensor: Tensor, plan: Plan) -> Array:
 
 def _transpose(core: Core, dst: Tensor, data: Tensor, identity: Tensor) -> None:
     """Each column of ``identity`` picks with its 1 the row of data that becomes that column of the result."""
-    rows = core.read(data).reshape(data.shape[0], -1)
+    rows, missing = rows_to_move(core, dst, data)
     columns = core.read_float32(identity).reshape(identity.shape[0], -1)
     if columns.shape[0] != columns.shape[1] or not np.array_equal(columns, np.eye(len(columns), dtype=np.float32)):
         ones = columns == 1
@@ -115,9 +115,13 @@ def _transpose(core: Core, dst: Tensor, data: Tensor, identity: Tensor) -> None:
                 f"nc_matmul with is_transpose=True got moving {identity.describe()}, which is no identity matrix.",
                 "Pass nl.shared_identity_matrix(n), or call nisa.nc_transpose.",
             )
-        rows = rows[np.argmax(ones, axis=0)]
-        rows[~ones.any(axis=0)] = 0
-    put_exact(core, dst, rows.T)
+        picked, empty = np.argmax(ones, axis=0), ~ones.any(axis=0)
+        rows = rows[picked]
+        rows[empty] = 0
+        if missing is not None:
+            missing = missing[picked]
+            missing[empty] = False
+    put_exact(core, dst, rows.T, None if missing is None else missing.T.reshape(dst.shape))
 
 
 # -- static rules -----------------------------------------------------------------------------------------------------

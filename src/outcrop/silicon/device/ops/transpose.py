@@ -2,6 +2,9 @@
 
 The vector engine moves the bits of one block of 32x32. The tensor engine multiplies with an identity matrix; where the
 chip can, it moves bits instead, and then 8-bit data comes out as 16-bit elements whose upper byte is zero.
+
+Where bits are moved, elements that nothing wrote make unwritten elements of the result, and are refused when something
+reads those: kernels transpose whole tiles of which they use a part.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.silicon.device import accumulation, checks, dtypes, rules
+from outcrop.silicon.device import access, accumulation, checks, dtypes, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.tensor_engine import check_psum
 from outcrop.silicon.device.record import Instruction
@@ -35,13 +38,17 @@ def nc_transpose(
     """``dst[f, p] = data[p, f]``, with all free dimensions of ``data`` flattened to one."""
     engine = core.checked(_check, dst, data, engine)
     if core.values:
-        moved = core.read(data).reshape(data.shape[0], -1).T
-        if engine is Engine.vector:
-            core.write(dst, moved.reshape(dst.shape))
-        elif core.has("exact_pe_transpose"):
-            put_exact(core, dst, moved)
+        if engine is Engine.vector or core.has("exact_pe_transpose"):
+            held, missing = rows_to_move(core, dst, data)
+            unwritten = None if missing is None else missing.T.reshape(dst.shape)
+            if engine is Engine.tensor:
+                put_exact(core, dst, held.T, unwritten)
+            else:
+                core.write(dst, held.T.reshape(dst.shape))
+                if unwritten is not None:
+                    dst.storage.forget(dst, unwritten)
         else:
-            _multiply(core, dst, moved, data)
+            _multiply(core, dst, core.read(data).reshape(data.shape[0], -1).T, data)
     return core.record("nc_transpose", engine, (dst,), (data,), {}, name)
 
 
@@ -52,14 +59,26 @@ def _multiply(core: Core, dst: Tensor, moved: Array, data: Tensor) -> None:
         accumulation.overwrite(core, dst, product.reshape(dst.shape))
 
 
-def put_exact(core: Core, dst: Tensor, moved: Array) -> None:
-    """Write ``moved`` bit by bit to PSUM; 8-bit elements become 16-bit ones."""
+def rows_to_move(core: Core, dst: Tensor, data: Tensor) -> tuple[Array, Array | None]:
+    """``data`` as ``[partitions, elements]``, and where nothing wrote it, which a static ``dst`` remembers."""
+    if dst.is_indirect():
+        return core.read(data).reshape(data.shape[0], -1), None
+    held, missing = access.read_to_move(core, data)
+    rows = held.reshape(data.shape[0], -1)
+    return rows, None if missing is None else missing.reshape(rows.shape)
+
+
+def put_exact(core: Core, dst: Tensor, moved: Array, unwritten: Array | None = None) -> None:
+    """Write ``moved`` bit by bit to PSUM; 8-bit elements become 16-bit ones. ``unwritten`` ones stay so."""
+    target = dst
     if moved.dtype.itemsize == 1:
         wide = moved.view(np.uint8).astype(np.uint16)
         target = _as_pairs(dst) if dst.dtype.itemsize == 1 else dst
         accumulation.overwrite(core, target, wide.reshape(dst.shape).view(target.dtype.numpy))
-        return
-    accumulation.overwrite(core, dst, np.ascontiguousarray(moved).reshape(dst.shape).view(dst.dtype.numpy))
+    else:
+        accumulation.overwrite(core, dst, np.ascontiguousarray(moved).reshape(dst.shape).view(dst.dtype.numpy))
+    if unwritten is not None:
+        accumulation.forget(target, unwritten)
 
 
 def _as_pairs(dst: Tensor) -> Tensor:
