@@ -11,7 +11,6 @@ Not covered: contention of two cores for one HBM stack, and ports of SBUF and PS
 from __future__ import annotations
 
 import gc
-import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -23,6 +22,7 @@ from outcrop.silicon.timing.dependence import Kind
 from outcrop.silicon.timing.dma_engine import DmaEngines
 from outcrop.silicon.timing.laws import Laws
 from outcrop.silicon.timing.program import Program, Work, merged_work, prepare
+from outcrop.silicon.timing.queues import ByUrgency, Candidate, InOrder, Queues
 from outcrop.silicon.timing.space import Space
 from outcrop.silicon.timing.tensor_engine import Throttle
 from outcrop.silicon.timing.timeline import QUEUES, Span, Timeline
@@ -65,13 +65,13 @@ def replay_program(
 class _Core:
     """What one core has of its own."""
 
-    def __init__(
-        self, number: int, laws: Laws, trace: Sequence[Instruction], limits: Limits, engines: int, phase_ns: float
-    ) -> None:
+    def __init__(self, number: int, program: Program, limits: Limits, engines: int, phase_ns: float) -> None:
         self.first_queue = number * _Q
-        self.dma = DmaEngines(laws.dma, engines)
-        self.throttle = Throttle(laws.throttle, phase_ns)
-        self.space = Space(trace, {MemoryRegion.sbuf: limits.sbuf_row_bytes, MemoryRegion.psum: limits.psum_row_bytes})
+        self.base, end = program.bounds[number : number + 2]
+        self.dma = DmaEngines(program.laws.dma, engines)
+        self.throttle = Throttle(program.laws.throttle, phase_ns)
+        capacity = {MemoryRegion.sbuf: limits.sbuf_row_bytes, MemoryRegion.psum: limits.psum_row_bytes}
+        self.space = Space(program.instructions[self.base : end], capacity)
         self.load_free = 0.0  # when the next weights may be loaded
         self.table = ""  # the function table that the scalar engine has loaded
         self.waited: dict[tuple[int, int], int] = {}  # by (waiting, posting) queue: how far the first has waited
@@ -87,11 +87,7 @@ class _Run:
         self.laws = program.laws
         self.order = order
         self.dma_engines = engines
-        bounds = program.bounds
-        self.cores = [
-            _Core(at, program.laws, program.instructions[bounds[at] : bounds[at + 1]], limits, engines, phase_ns)
-            for at in range(program.cores)
-        ]
+        self.cores = [_Core(at, program, limits, engines, phase_ns) for at in range(program.cores)]
         self.queue = [core * _Q + work.queue for core, work in zip(program.core_of, program.works, strict=True)]
         self.start = [0.0] * count
         self.busy = [0.0] * count
@@ -105,6 +101,14 @@ class _Run:
         for later in program.follows.values():
             self.remaining[later] += 1
         self.done = [False] * count
+        self.dirty: set[int] = set()  # queues whose next instruction may have changed
+        self.together = {each: members for members in program.meetings.values() for each in members}
+        self.queues: Queues
+        if order == "listed":
+            self.together.update(program.merged)
+            self.queues = ByUrgency(self.queue, self.known, self.free_at, self.done, self._priorities())
+        else:
+            self.queues = InOrder(self.queue, self.known, self.free_at, self.together)
         semaphore = self.laws.semaphore
         self.wait_ns = [semaphore.wait_ns[name] for name in QUEUES]
         self.post_ns = [semaphore.post_ns[name] for name in QUEUES]
@@ -116,8 +120,8 @@ class _Run:
 
     def _inputs_at(self, index: int) -> float:
         """When everything that an instruction waits for is there; notes which producer came last."""
-        core = self.program.core_of[index]
-        latest = self.cores[core].space.granted_at[index - self.program.bounds[core]]
+        core = self.cores[self.program.core_of[index]]
+        latest = core.space.granted_at[index - core.base]
         by = -1
         queue = self.queue[index]
         wait = self.wait_ns[queue % _Q]
@@ -183,7 +187,7 @@ class _Run:
         core.issued[kind] += 1
         self.place[index] = core.issued[kind]
         self.done[index] = True
-        core.space.release(index - self.program.bounds[self.program.core_of[index]], finish)
+        core.space.release(index - core.base, finish)
 
     def _load_table(self, core: _Core, table: str, queue: int) -> None:
         """The table is loaded ahead, as soon as the engine is free: the compiler knows which comes next."""
@@ -221,26 +225,6 @@ class _Run:
             work = self.program.works[each]
             self._note(each, begin, begin + work.occupancy_ns, begin + work.latency_ns)
 
-    def _split(self, together: dict[int, list[int]]) -> list[int]:
-        """Space ran out before all of a merged instruction could come: those that have come go on alone.
-
-        Gives those instructions.
-        """
-        parts: list[int] = []
-        for index, members in list(together.items()):
-            if index not in self.program.merged or self.done[index] or index != members[0]:
-                continue
-            come = [each for each in members if self.known[each] >= 0.0]
-            if not come:
-                continue
-            for part in (come, [each for each in members if self.known[each] < 0.0]):
-                together.update(dict.fromkeys(part, part))
-            latest = max(self.known[each] for each in come)
-            for each in come:
-                self.known[each] = latest
-            parts.extend(come)
-        return parts
-
     def _share(self, members: Sequence[int]) -> None:
         """Instructions done as one: each is shown with its part of the time, and all results are there at the end."""
         first = members[0]
@@ -254,153 +238,96 @@ class _Run:
 
     def run(self) -> None:
         """Until every instruction has run: of the queues' next instructions, the one that can start first."""
-        program = self.program
-        queues = range(_Q * program.cores)
-        waiting: list[list[tuple[float, int]]] = [[] for _ in queues]  # inputs known, by when they are there
-        ready: list[list[tuple[float, int]]] = [[] for _ in queues]  # inputs there, by priority
-        listed = self.order == "listed"
-        priority = self._priorities() if listed else []
-        following = [] if listed else self._program_queues()
-        candidate: list[tuple[float, int] | None] = [None for _ in queues]
-        dirty = set(queues)
-        known, remaining, queue_of = self.known, self.remaining, self.queue
-        meeting_of = {each: members for members in program.meetings.values() for each in members}
-        if listed:
-            meeting_of.update(program.merged)
-
-        def admit(index: int) -> None:
-            remaining[index] -= 1
-            if remaining[index]:
-                return
-            members = meeting_of.get(index)
-            known[index] = self._inputs_at(index)
-            if members is None:
-                come: Sequence[int] = (index,)
-            elif all(known[each] >= 0.0 for each in members):
-                latest = max(known[each] for each in members)
-                come = members
-                for each in members:
-                    known[each] = latest
-            else:
-                return
-            for each in come:
-                queue = queue_of[each]
-                dirty.add(queue)
-                if listed:
-                    heapq.heappush(waiting[queue], (known[each], each))
-
-        for core in range(program.cores):
-            for index in self.cores[core].space.grant():
-                admit(index + program.bounds[core])
-        left = len(program.instructions)
+        queues = range(_Q * self.program.cores)
+        candidates: list[Candidate] = [None for _ in queues]
+        self.dirty.update(queues)
+        for core in self.cores:
+            self._grant(core)
+        left = len(self.program.instructions)
         while left:
-            for queue in dirty:
-                if listed:
-                    candidate[queue] = self._best(queue, waiting[queue], ready[queue], priority)
-                else:
-                    candidate[queue] = self._head(following[queue], meeting_of, following)
-            dirty.clear()
-            best = -1
-            best_at = 0.0
-            for queue, chosen in enumerate(candidate):
-                if chosen is not None and (best < 0 or chosen[0] < best_at):
-                    best_at, best = chosen[0], queue
-            if best < 0:
-                split = self._split(meeting_of)
-                check(bool(split), "some queue can go on: dependences point backwards and space is handed out in order")
-                for each in split:
-                    dirty.add(queue_of[each])
-                    heapq.heappush(waiting[queue_of[each]], (known[each], each))
-                continue
-            found = candidate[best]
-            assert found is not None
-            index = found[1]
-            members = meeting_of.get(index)
-            together: Sequence[int] = (index,) if members is None else members
-            if members is None:
-                self._execute(index, program.works[index], best_at)
+            for queue in self.dirty:
+                candidates[queue] = self.queues.head(queue)
+            self.dirty.clear()
+            best: Candidate = None
+            for found in candidates:
+                if found is not None and (best is None or found[0] < best[0]):
+                    best = found
+            if best is None:
+                split = self._split()
+                check(split, "some queue can go on: dependences point backwards and space is handed out in order")
             else:
-                self._meet(members)
-            left -= len(together)
-            for each in together:
-                queue = queue_of[each]
-                dirty.add(queue)
-                if listed:
-                    if ready[queue] and ready[queue][0][1] == each:
-                        heapq.heappop(ready[queue])
-                else:
-                    following[queue].pop()
-                for consumer in program.consumers[each]:
-                    admit(consumer)
-                later = program.follows.get(each)
-                if later is not None:
-                    admit(later)
-                core = program.core_of[each]
-                base = program.bounds[core]
-                for granted in self.cores[core].space.grant():
-                    admit(granted + base)
-            if not listed and meeting_of:
-                dirty.update(queues)
+                left -= self._go(best[1], best[0])
 
-    def _program_queues(self) -> list[list[int]]:
-        queues: list[list[int]] = [[] for _ in self.free_at]
-        for index in range(len(self.program.instructions) - 1, -1, -1):
-            queues[self.queue[index]].append(index)
-        return queues
+    def _go(self, index: int, at_ns: float) -> int:
+        """Start an instruction, with those that go together with it, and tell whoever waited; how many went."""
+        program = self.program
+        members = self.together.get(index)
+        if members is None:
+            self._execute(index, program.works[index], at_ns)
+            members = [index]
+        else:
+            self._meet(members)
+            if self.order == "program":
+                self.dirty.update(range(len(self.free_at)))
+        for each in members:
+            self.dirty.add(self.queue[each])
+            self.queues.gone(each)
+            for consumer in program.consumers[each]:
+                self._admit(consumer)
+            later = program.follows.get(each)
+            if later is not None:
+                self._admit(later)
+            self._grant(self.cores[program.core_of[each]])
+        return len(members)
 
-    def _head(
-        self, mine: list[int], meeting_of: dict[int, list[int]], following: list[list[int]]
-    ) -> tuple[float, int] | None:
-        """The queue's next instruction, if its inputs are known; of a meeting, if all its members come next."""
-        if not mine:
-            return None
-        index = mine[-1]
-        at = self.known[index]
-        if at < 0.0:
-            return None
-        members = meeting_of.get(index)
-        if members is not None:
-            for each in members:
-                if self.known[each] < 0.0 or following[self.queue[each]][-1] != each:
-                    return None
-        free = self.free_at[self.queue[index]]
-        return (at if at > free else free), index
+    def _grant(self, core: _Core) -> None:
+        for index in core.space.grant():
+            self._admit(index + core.base)
 
-    def _best(
-        self,
-        queue: int,
-        waiting: list[tuple[float, int]],
-        ready: list[tuple[float, int]],
-        priority: list[float],
-    ) -> tuple[float, int] | None:
-        """The queue's choice: of the instructions whose inputs are there when it is free, the most urgent."""
-        done = self.done
-        while ready and done[ready[0][1]]:
-            heapq.heappop(ready)
-        while waiting and done[waiting[0][1]]:
-            heapq.heappop(waiting)
-        now = self.free_at[queue]
-        if not ready:
-            if not waiting:
-                return None
-            now = max(now, waiting[0][0])
-        while waiting and waiting[0][0] <= now:
-            index = heapq.heappop(waiting)[1]
-            if not done[index]:
-                heapq.heappush(ready, (-priority[index], index))
-        chosen = ready[0][1]
-        return max(now, self.known[chosen]), chosen
+    def _admit(self, index: int) -> None:
+        """One thing less to wait for. With the last, it is known when an instruction, or its whole group, can start."""
+        self.remaining[index] -= 1
+        if self.remaining[index]:
+            return
+        known = self.known
+        known[index] = self._inputs_at(index)
+        members = self.together.get(index)
+        if members is None:
+            self.dirty.add(self.queue[index])
+            self.queues.come(index)
+        elif all(known[each] >= 0.0 for each in members):
+            self._come_together(members)
+
+    def _come_together(self, members: Sequence[int]) -> None:
+        latest = max(self.known[each] for each in members)
+        for each in members:
+            self.known[each] = latest
+        for each in members:
+            self.dirty.add(self.queue[each])
+            self.queues.come(each)
+
+    def _split(self) -> bool:
+        """Space ran out before all of a merged instruction could come: those that have come go on alone."""
+        found = False
+        for index, members in list(self.together.items()):
+            if index not in self.program.merged or self.done[index] or index != members[0]:
+                continue
+            come = [each for each in members if self.known[each] >= 0.0]
+            rest = [each for each in members if self.known[each] < 0.0]
+            if come and rest:
+                for part in (come, rest):
+                    self.together.update(dict.fromkeys(part, part))
+                self._come_together(come)
+                found = True
+        return found
 
     def _priorities(self) -> list[float]:
         """The longest path from each instruction to the end of the kernel, by latency."""
-        program = self.program
-        lengths = [0.0] * len(program.instructions)
-        consumers, works = program.consumers, program.works
+        works = self.program.works
+        lengths = [0.0] * len(works)
         for index in range(len(lengths) - 1, -1, -1):
-            after = 0.0
-            for each in consumers[index]:
-                if lengths[each] > after:
-                    after = lengths[each]
+            consumers = self.program.consumers[index]
+            after = max([lengths[each] for each in consumers]) if consumers else 0.0
             lengths[index] = after + works[index].latency_ns
         return lengths
 
