@@ -19,6 +19,9 @@ from outcrop.silicon.kernels.base import KernelCase
 
 _MODULES = (
     "matmul",
+    "softmax",
+    "norms",
+    "rope",
 )  # fmt: skip
 
 __all__ = ["KernelCase", "cases", "find"]
