@@ -22,6 +22,7 @@ _MODULES = (
     "softmax",
     "norms",
     "rope",
+    "attention",
 )  # fmt: skip
 
 __all__ = ["KernelCase", "cases", "find"]

@@ -1,0 +1,49 @@
+"""Tensors on their way to the contraction: rows of HBM as chunks of 128 partitions, or turned so that columns are.
+
+The tensor engine turns 128 x 128 at a time, and Vector empties a PSUM bank of them at once. That is for operands which
+are used many times afterwards; it asks nothing of the DMA but whole rows.
+"""
+
+from __future__ import annotations
+
+from outcrop.silicon.kernels.front import nisa, nl
+from outcrop.silicon.kernels.moves import P, copy, steps
+
+_CHUNKS = 16  # rows in 128s that one DMA brings
+
+
+def load_chunks(src: nl.NkiTensor, turn: int = 0) -> list[nl.NkiTensor]:
+    """Rows of a ``[T, d]`` tensor in HBM as tiles ``[128, d]``, the last one perhaps of fewer rows."""
+    length, size = src.shape
+    whole = length // P
+    chunks = []
+    for first, count in steps(whole, _CHUNKS):
+        tile = nl.ndarray((P, count, size), src.dtype)
+        rows = src[first * P : (first + count) * P, :]
+        copy(tile, rows.reshape_dim(0, (count, P)).permute((1, 0, 2)), turn + first // _CHUNKS)
+        for at in range(count):
+            chunks.append(tile[:, at, :])
+    if length % P:
+        tile = nl.ndarray((length % P, size), src.dtype)
+        copy(tile, src[whole * P : length, :], turn)
+        chunks.append(tile)
+    return chunks
+
+
+def turn_chunks(chunks: list[nl.NkiTensor]) -> nl.NkiTensor:
+    """``[d, T]`` in SBUF from chunks ``[128, d]`` with d at most 128."""
+    size = chunks[0].shape[1]
+    length = P * (len(chunks) - 1) + chunks[-1].shape[0]
+    turned = nl.ndarray((size, length), chunks[0].dtype)
+    per_bank = nl.tile_size.psum_bank_fmax
+    for start, width in steps(length, per_bank):
+        bank = nl.ndarray((size, width), chunks[0].dtype, buffer=nl.psum)
+        for at, height in steps(width, P):
+            nisa.nc_transpose(bank[:, at : at + height], chunks[(start + at) // P])
+        nisa.tensor_copy(turned[:, start : start + width], bank)
+    return turned
+
+
+def load_turned(src: nl.NkiTensor, turn: int = 0) -> nl.NkiTensor:
+    """A ``[T, d]`` tensor in HBM with d at most 128 as ``[d, T]`` in SBUF."""
+    return turn_chunks(load_chunks(src, turn))

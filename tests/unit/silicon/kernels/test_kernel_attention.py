@@ -1,0 +1,47 @@
+"""Attention forward against float64: masks, groups, odd lengths, types and chips."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from outcrop.silicon import kernels
+from outcrop.silicon.kernels.base import Values
+
+NAMES = ["attention"]
+SIZES = [
+    {"H": 1, "G": 1, "T": 1, "d": 4},
+    {"H": 2, "G": 1, "T": 130, "d": 16},
+    {"H": 1, "G": 1, "T": 700, "d": 128},
+]
+MASKS = [(True, 0), (False, 0), (True, 1), (True, 40), (True, 128), (True, 300)]
+
+
+def check(name, sizes, dtype, target, causal=True, window=0, **options):
+    case = kernels.find(name)
+    args = case.inputs(sizes, dtype, Values(5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = case.kernel.with_settings(target=target).run(*args, causal=causal, window=window, **options)
+    case.check(run.result, case.reference(*args, causal=causal, window=window), dtype)
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_values(name, sizes, dtype, target):
+    check(name, sizes, dtype, target)
+
+
+@pytest.mark.parametrize(("causal", "window"), MASKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_masks(name, causal, window):
+    check(name, {"H": 1, "G": 1, "T": 650, "d": 32}, "fp32", "trn2", causal, window)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_choices_change_no_value(name):
+    for tuning in kernels.find(name).tuning.variants():
+        check(name, {"H": 2, "G": 2, "T": 600, "d": 8}, "fp32", "trn2", tuning=tuning)
