@@ -102,8 +102,9 @@ def lint(function: Callable[..., Any]) -> Iterator[Finding]:
         tree = _definition(each.__code__)
         if tree is None:
             continue
-        yield from _findings(tree, each.__code__, entry=each is kernel)
-        for other in _reached(tree, each):
+        nodes = [node for statement in tree.body for node in ast.walk(statement) if type(node) in _LOOKED_AT]
+        yield from _findings(tree, nodes, each.__code__, entry=each is kernel)
+        for other in _reached(nodes, each):
             if other.__code__ not in seen:
                 seen.add(other.__code__)
                 waiting.append(other)
@@ -130,9 +131,11 @@ _UNMENTIONED: dict[type[ast.AST], str] = {
     ast.Global: "global",
     ast.Nonlocal: "nonlocal",
 }
+_TOLD = frozenset({ast.Compare, ast.Dict, ast.FunctionDef, ast.With, *_UNMENTIONED})
+_LOOKED_AT = _TOLD | {ast.Name, ast.Attribute}
 
 
-def _findings(tree: ast.FunctionDef, code: CodeType, *, entry: bool) -> Iterator[Finding]:
+def _findings(tree: ast.FunctionDef, nodes: Sequence[ast.AST], code: CodeType, *, entry: bool) -> Iterator[Finding]:
     name = tree.name
 
     def at(node: ast.AST) -> Source:
@@ -148,8 +151,8 @@ def _findings(tree: ast.FunctionDef, code: CodeType, *, entry: bool) -> Iterator
         )
     if entry and (tree.args.vararg or tree.args.kwarg):
         yield _unmentioned(f"{name} takes a variable number of arguments", at(tree))
-    for statement in tree.body:
-        for node in ast.walk(statement):
+    for node in nodes:
+        if type(node) in _TOLD:
             yield from _of_node(node, name, at(node))
 
 
@@ -203,13 +206,12 @@ def _unmentioned(seen: str, source: Source) -> Finding:
 # -- what it reaches --------------------------------------------------------------------------------------------------
 
 
-def _reached(tree: ast.FunctionDef, function: FunctionType) -> Iterator[FunctionType]:
+def _reached(nodes: Sequence[ast.AST], function: FunctionType) -> Iterator[FunctionType]:
     """Functions that names and dotted names in the body stand for, and the methods of classes among them."""
     closure = inspect.getclosurevars(function).nonlocals if function.__closure__ else {}
-    for statement in tree.body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
-                yield from _functions(_resolve(node, function.__globals__, closure))
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            yield from _functions(_resolve(node, function.__globals__, closure))
 
 
 def _resolve(node: ast.expr, names: Mapping[str, Any], closure: Mapping[str, Any]) -> Any:
@@ -248,10 +250,19 @@ def _definitions(file: str, version: int) -> dict[int, ast.FunctionDef]:
     except (ValueError, SyntaxError):
         return {}
     found = {}
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:  # statements only: most nodes are within expressions, which hold no functions
+        node = waiting.pop()
         if isinstance(node, ast.FunctionDef):
             found[min([node.lineno, *(each.lineno for each in node.decorator_list)])] = node
+        for block in _BLOCKS:
+            inner = getattr(node, block, None)
+            if isinstance(inner, list):
+                waiting.extend(inner)
     return found
+
+
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def _definition(code: CodeType) -> ast.FunctionDef | None:
