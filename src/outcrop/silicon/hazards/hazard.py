@@ -39,6 +39,7 @@ class Kind(Enum):
     race = "race"  # two engines of a core, the same bytes, no declared order
     dma_overlap = "dma-overlap"  # transfers in flight at once touch the same bytes
     unwaited_dma = "unwaited-dma"  # something is used before its transfer is known to be over
+    unwritten = "unwritten"  # something is read that nothing wrote before
     overwritten = "overwritten"  # a result is overwritten before anything reads it
     dead_result = "dead-result"  # a result is never read
     cyclic_wait = "cyclic-wait"  # instructions that wait for each other

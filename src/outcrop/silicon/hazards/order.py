@@ -73,6 +73,8 @@ class Order:
         for index, instruction in enumerate(trace):
             number = base + index
             before = preceding[2 * number]
+            if instruction in instruction.after:
+                before.append(2 * number + 1)
             preceding[2 * number + 1].append(2 * number)
             if compiler:
                 before += [2 * (base + edge.producer) + 1 for edge in found[index]]

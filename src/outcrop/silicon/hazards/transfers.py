@@ -1,8 +1,8 @@
 """Hazards of one instruction by itself: it overwrites what it has still to read, or moves bytes in crumbs.
 
 A transfer's descriptors are spread over many DMA engines, in no order: source and destination may not overlap unless
-they are the same bytes element by element. An engine streams its elements, the later ones a few dozen cycles after the
-first are written: shifting a tensor onto itself is taken as a mistake.
+they are the same bytes element by element; in an exchange between cores, not even then. An engine streams its elements,
+the later ones a few dozen cycles after the first are written: shifting a tensor onto itself is taken as a mistake.
 
 Descriptors: a quarter of the smallest transfer that the chip's file calls useful, per dense run of either side.
 """
@@ -19,9 +19,11 @@ from outcrop.silicon.hazards.hazard import Hazard, Kind, Severity, bytes_of
 from outcrop.silicon.hazards.order import is_transfer
 from outcrop.silicon.timing.overlap import bytes_overlap, partitions_overlap, runs_of
 
+_EXCHANGE = "sendrecv"
 _ORDERS_ONLY = frozenset({"core_barrier"})
 _COPIES = frozenset({"dma_copy", "dma_compute"})  # transposes have small pieces by nature
 _FEW = 64  # descriptors on a line that are not worth a word
+_LITTLE = 16 * 1024  # bytes on a line that are not
 
 
 def self_overlaps(trace: Sequence[Instruction]) -> Iterator[Hazard]:
@@ -33,11 +35,12 @@ def self_overlaps(trace: Sequence[Instruction]) -> Iterator[Hazard]:
             for read in instruction.reads:
                 if read.allocation is not written.allocation or read.indirect or written.indirect:
                     continue
-                if read[1:3] == written[1:3] and read.strides == written.strides:
+                swaps = instruction.op == _EXCHANGE
+                if read == written and not swaps:
                     continue
-                transfer = is_transfer(instruction)
+                transfer = is_transfer(instruction) or swaps
                 shifted = read.shape == written.shape and read.strides == written.strides
-                if not (transfer or shifted) or _dense_key(read) == _dense_key(written):
+                if not (transfer or shifted) or (_bytes_in_order(read) == _bytes_in_order(written) and not swaps):
                     continue
                 if not partitions_overlap(read, written) or not bytes_overlap(runs_of(read), runs_of(written)):
                     continue
@@ -47,14 +50,20 @@ def self_overlaps(trace: Sequence[Instruction]) -> Iterator[Hazard]:
                     instruction,
                     None,
                     f"The {instruction.op} reads {bytes_of(read)} and writes {bytes_of(written)}, which overlap.",
-                    "A DMA engine writes its part before another one has read the same bytes."
-                    if transfer
-                    else "The first elements are written before the last ones are read.",
+                    _order_of(transfer=transfer, swaps=swaps),
                     "Copy through another tensor.",
                 )
 
 
-def _dense_key(access: Access) -> tuple[object, ...]:
+def _order_of(*, transfer: bool, swaps: bool) -> str:
+    if swaps:
+        return "The other core's bytes arrive before this core's have left: it gets its own back."
+    if transfer:
+        return "A DMA engine writes its part before another one has read the same bytes."
+    return "The first elements are written before the last ones are read."
+
+
+def _bytes_in_order(access: Access) -> tuple[object, ...]:
     """The same for accesses that go through the same bytes in the same order."""
     first, run, outer = access.runs()
     return (access.start_partition, access.partitions, first, run, tuple(outer))
@@ -82,7 +91,7 @@ def small_descriptors(trace: Sequence[Instruction], chip: Chip) -> Iterator[Haza
             first, smallest, count, times = lines.get(instruction.source, (instruction, size, 0, 0))
             lines[instruction.source] = first, min(smallest, size), count + pieces, times + 1
     for first, smallest, count, times in lines.values():
-        if count >= _FEW:
+        if count >= _FEW and count * smallest >= _LITTLE:
             yield Hazard(
                 Kind.small_descriptors,
                 Severity.advice,

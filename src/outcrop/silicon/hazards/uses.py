@@ -7,6 +7,7 @@ compiler that tracks dependencies keeps this order, so what is wrong in it is wr
   the tensor never wrote itself: then a compiler sees no dependency between the two).
 * Tensors at overlapping addresses used in turns: ``alias-race``. One that follows after the last use of the other is
   how buffers are reused, and compilers order that.
+* Bytes that are read before anything wrote one of them: ``unwritten``.
 * Results overwritten or left without a reader: ``overwritten``, ``dead-result``. What lies in HBM is not called dead.
 * Sums in PSUM started over others, continued over something else, or read before they are complete.
 
@@ -29,11 +30,8 @@ from outcrop.silicon.hazards.hazard import Hazard, Kind, Severity, bytes_of
 _MOST_SEEN = 1 << 26  # entries of all maps of where each tensor of an overlapping group was
 _SUMS = frozenset({"nc_matmul", "nc_matmul_mx"})
 _BARRIER = "core_barrier"
-# Instructions whose result need not be read: both sides of an exchange get one, and states and counters have readers
-# that no record names.
-_MAY_BE_DEAD = frozenset(
-    {"sendrecv", _BARRIER, "register_store", "rand_get_state", "rng", "rand2", "set_rng_seed", "rand_set_state"}
-)
+_EXCHANGE = "sendrecv"  # both cores get something, whether they need it or not
+_NO_RESULT = frozenset({"core_barrier", "rng", "rand2", "rand_get_state"})  # done for a state, or for no bytes at all
 
 
 class _Maps:
@@ -43,7 +41,7 @@ class _Maps:
         entries = ground.entries
         self.ground = ground
         self.writer = np.full(entries, -1, np.int32)
-        self.used = np.ones(entries, np.bool_)  # nothing is there that could be lost
+        self.used = np.zeros(entries, np.bool_)
         self.sum = np.full(entries, -1, np.int32) if sums else None  # the matmul that started it
         self.owner: NDArray[np.int32] | None = None
         self.toucher: NDArray[np.int32] | None = None
@@ -134,8 +132,22 @@ class _Walk:
             self._read_shared(index, place, access, cells)
         used = _view(place.used, cells)
         if not used.all():
-            self.used[_view(place.writer, cells)[~used]] = True
+            writers = _view(place.writer, cells)[~used]
+            self.used[writers] = True
             used[...] = True
+            if writers.size == used.size and writers[0] < 0 and access.allocation.on_chip and not access.indirect:
+                self._unwritten(index, access, writers)
+
+    def _unwritten(self, index: int, access: Access, writers: NDArray[Any]) -> None:
+        if (writers < 0).all():
+            self._hazard(
+                Kind.unwritten,
+                Severity.error,
+                (index, None),
+                f"{bytes_of(access)} is read before anything is written there.",
+                "The order of the program: what an earlier kernel left is read.",
+                "Write it first: perhaps an instruction comes too late, or another tensor is meant.",
+            )
 
     def _write(self, index: int, place: _Maps, access: Access) -> None:
         cells = place.ground.cells(access)
@@ -183,6 +195,11 @@ class _Walk:
         assert place.sum is not None
         sums, writer, used = (_view(each, cells) for each in (place.sum, place.writer, place.used))
         goes_on = sums >= 0
+        if not accumulate and place.owner is not None:  # the first matmul into a tensor overwrites
+            goes_on &= _view(place.owner, cells) == place.ordinals[access.allocation]
+        if not goes_on.any() and not accumulate:
+            self._start(index, place, access)
+            return
         if accumulate and not goes_on.all():
             self._not_a_sum(index, access, writer[~goes_on])
         if goes_on.any() and place.owner is not None:
@@ -317,7 +334,7 @@ class _Walk:
         told = {(id(each.first), each.kind) for each in self.hazards}
         for index in np.flatnonzero((self.made[:-1] > 0) & ~self.used[:-1]):
             instruction = self.trace[int(index)]
-            if _may_be_dead(instruction) or (id(instruction), Kind.interleaved_sum) in told:
+            if _has_other_effects(instruction) or (id(instruction), Kind.interleaved_sum) in told:
                 continue
             result = instruction.writes[0]
             by = int(self.overwriter[index])
@@ -333,7 +350,7 @@ class _Walk:
                     "Every order: the first result is lost.",
                     "Leave the memset out." if filled else "Read the result first, write elsewhere, or leave it out.",
                 )
-            elif not in_hbm and not self.partly[index]:
+            elif not in_hbm and not self.partly[index] and instruction.op != _EXCHANGE:
                 self._hazard(
                     Kind.dead_result,
                     Severity.advice if instruction.op == "memset" else Severity.warning,
@@ -351,9 +368,9 @@ class _Walk:
         self.hazards.append(Hazard(kind, severity, self.trace[first], other, what, order, remedy))
 
 
-def _may_be_dead(instruction: Instruction) -> bool:
-    command = instruction.params.get("reduce_cmd")
-    return instruction.op in _MAY_BE_DEAD or command not in (None, "idle")
+def _has_other_effects(instruction: Instruction) -> bool:
+    """Whether an instruction is of use though nobody reads the tensors that it writes."""
+    return instruction.op in _NO_RESULT or instruction.params.get("reduce_cmd") not in (None, "idle")
 
 
 def uses(trace: Sequence[Instruction], elsewhere: Collection[int], features: frozenset[str] | None) -> Iterator[Hazard]:
