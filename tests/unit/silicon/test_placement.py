@@ -99,6 +99,47 @@ def test_the_refusal_names_the_line_of_the_peak_and_the_largest_tensors_with_the
     assert "smaller tiles" in message
 
 
+def load(c: Core, dst: Tensor, source: Tensor) -> None:
+    c.record("dma_copy", Engine.dma, (dst,), (source,))
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_loads_of_a_kernels_inputs_may_wait_for_their_use(late: bool) -> None:
+    with core() as c:
+        limit = c.limits.sbuf_row_bytes
+        weights = c.allocate((128, limit), "uint8", MemoryRegion.shared_hbm)
+        tiles = [tile(c, limit // 4) for _ in range(6)]
+        for each in tiles:
+            load(c, each, weights)
+            if not late:
+                use(c, each)  # computes on it before the others are loaded
+        result = tile(c, limit // 8)
+        for each in tiles:
+            use(c, result, each)
+        if late:
+            usage = place(c)[0]
+            assert usage.peak_bytes_per_partition == limit // 4 + limit // 8
+            assert [each.row_bytes for each in usage.holders] == [limit // 4, limit // 8]
+            return
+        with pytest.raises(KernelRefused) as info:
+            place(c)
+        assert info.value.rule.name == "sbuf-capacity"
+
+
+def test_loads_of_what_the_kernel_wrote_do_not_wait() -> None:
+    with core() as c:
+        limit = c.limits.sbuf_row_bytes
+        between = c.allocate((128, limit), "uint8", MemoryRegion.private_hbm)
+        tiles = [tile(c, limit // 4) for _ in range(6)]
+        for each in tiles:
+            load(c, each, between)
+        for each in tiles:
+            load(c, between, each)
+        with pytest.raises(KernelRefused) as info:
+            place(c)
+        assert info.value.rule.name == "sbuf-capacity"
+
+
 def test_tensors_share_bytes_when_one_is_dead_before_the_other_lives() -> None:
     with core() as c:
         for _ in range(50):

@@ -4,7 +4,9 @@ A tensor is alive from the first to the last instruction that names it; one that
 iteration to the next, for the whole loop. Two questions are kept apart:
 
 * Does it fit? At every instruction the bytes of all tensors alive are summed for each partition. Where the sum exceeds
-  the memory no compiler can place them, and the kernel is refused with the peak set.
+  the memory, it is taken again with loads as late as can be: a compiler chooses when it fetches what nothing on the
+  chip computes, and kernels that load all their weights first count on that. Where it still exceeds the memory the
+  tensors cannot be placed, and the kernel is refused with the peak set.
 * Where does it lie? First fit in the order of first use, around explicit addresses. Where only holes of the wrong sizes
   stand in the way the kernel is not refused (a compiler may reorder, or find a better packing): such tensors are named
   in ``Usage.unplaced`` and get an address that overlaps others.
@@ -12,7 +14,8 @@ iteration to the next, for the whole loop. Two questions are kept apart:
 Tensors of few partitions start at partition 0, which is also where the start-partition rules saw them, unless they fit
 only side by side in different quadrants.
 
-Not covered: a compiler may reorder instructions so that fewer tensors are alive at once, or move some to HBM and back.
+Not covered: a compiler may reorder other instructions so that fewer tensors are alive at once, or move some to HBM and
+back.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ from outcrop.silicon.device.dynamic_loops import loops_of
 from outcrop.silicon.device.packing import Lived, first_fit, quadrants_of
 from outcrop.silicon.device.record import Allocation, Instruction
 from outcrop.silicon.device.refusal import refuse, relaxing
-from outcrop.silicon.device.regions import MemoryRegion
+from outcrop.silicon.device.regions import Engine, MemoryRegion
 
 SBUF_CAPACITY = rules.rule(
-    "sbuf-capacity", "The tensors alive at any one instruction fit into SBUF together.", rules.ARCHITECTURE
+    "sbuf-capacity",
+    "The tensors alive at any one instruction fit into SBUF together, with loads as late as can be.",
+    rules.ARCHITECTURE + "; that the compiler chooses when loads start: aws-neuron/nki-library, "
+    "core/output_projection/output_projection_tkg.py",
 )
 PSUM_CAPACITY = rules.rule(
     "psum-capacity", "The tensors alive at any one instruction fit into the banks of PSUM.", rules.ARCHITECTURE
@@ -61,7 +67,7 @@ class Usage:
 
 def place(core: Core) -> tuple[Usage, ...]:
     """Give every automatic allocation its address; refuses what cannot fit, with the peak set and its lines."""
-    lifetimes = _lifetimes(core)
+    lifetimes = _lifetimes(core, [each.first_use for each in core.allocations])
     made = []
     for region in (MemoryRegion.sbuf, MemoryRegion.psum):
         lived = [each for each in lifetimes if each.allocation.region is region]
@@ -77,12 +83,13 @@ def place(core: Core) -> tuple[Usage, ...]:
 # -- lifetimes --------------------------------------------------------------------------------------------------------
 
 
-def _lifetimes(core: Core) -> list[Lived]:
+def _lifetimes(core: Core, firsts: list[int]) -> list[Lived]:
+    """``firsts`` are the instructions that each allocation is needed from, -1 where it is not used."""
     spans = _loop_spans(core.trace, loops_of(core).outside)
     starts = [span.start for span in spans]
     made = []
-    for each in core.allocations:
-        first, last = each.first_use, each.last_use
+    for each, needed in zip(core.allocations, firsts, strict=True):
+        first, last = needed, each.last_use
         if first < 0:
             continue
         if spans:
@@ -90,6 +97,24 @@ def _lifetimes(core: Core) -> list[Lived]:
         made.append(Lived(each, first, last + 1))
     made.sort(key=lambda lived: (lived.first, lived.allocation.index))
     return made
+
+
+def _latest_firsts(core: Core) -> list[int]:
+    """For each allocation its first instruction that is no load, or of its loads one that cannot wait.
+
+    A load may wait for the first instruction that uses what it loads, unless the kernel writes to where it comes from.
+    """
+    computed = {
+        access.allocation.index for each in core.trace for access in each.writes if not access.allocation.on_chip
+    }
+    needed: dict[int, int] = {}
+    for each in core.trace:
+        waits = each.engine is Engine.dma and not any(
+            access.allocation.on_chip or access.allocation.index in computed for access in each.reads
+        )
+        for access in each.reads if waits else (*each.reads, *each.writes):
+            needed.setdefault(access.allocation.index, each.index)
+    return [needed.get(each.index, each.first_use) for each in core.allocations]
 
 
 class _Span(NamedTuple):
@@ -156,6 +181,9 @@ def _usage(
     if not lived:
         return region, 0, limit, -1, ()
     peak, at = _peak(core, [_held(core, each) for each in lived])
+    if peak > limit and region is MemoryRegion.sbuf:
+        lived = [each for each in _lifetimes(core, _latest_firsts(core)) if each.allocation.region is region]
+        peak, at = _peak(core, [_held(core, each) for each in lived])
     alive = _alive(lived, at)
     if peak > limit:
         rule = SBUF_CAPACITY if region is MemoryRegion.sbuf else PSUM_CAPACITY
