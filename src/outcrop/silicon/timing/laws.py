@@ -114,6 +114,7 @@ class DmaLaw:
 
     per_descriptor_ns: float
     bytes_per_ns: float
+    least_descriptor_ns: float
     software_per_descriptor_ns: float
     largest_descriptor_bytes: int
     hardware_issue_ns: float
@@ -184,10 +185,14 @@ class Laws:
 
 def load(chip: str) -> Laws:
     """The laws of a chip that comes with Outcrop."""
-    path = Path(str(files(__package__).joinpath("data"))) / f"{chip}.toml"
+    path = _own_file(chip)
     if not path.is_file():
         raise NotFound(f"No timing laws are known for the chip {chip!r}.", "See outcrop kernel profile --help.")
     return load_file(path)
+
+
+def _own_file(chip: str) -> Path:
+    return Path(str(files(__package__).joinpath("data"))) / f"{chip}.toml"
 
 
 @lru_cache(maxsize=16)
@@ -203,7 +208,8 @@ def _merged(path: Path) -> dict[str, Any]:
     scale: dict[str, float] = own.pop("scale", {})
     if base_name is None:
         return own
-    base = _merged(path.with_name(f"{base_name}.toml"))
+    own_base = _own_file(base_name)
+    base = _merged(own_base if own_base.is_file() and own_base != path else path.with_name(f"{base_name}.toml"))
     base["law"] = [_scaled(law, scale.get(law["engine"], 1.0)) for law in base["law"]]
     for key, value in own.items():
         if key == "law":

@@ -72,9 +72,8 @@ class Prediction:
             f"between {self.low_ns / 1e3:.1f} and {self.high_ns / 1e3:.1f} us, {self.kind}-bound"
         )
         if self.validation is not None:
-            text += (
-                f"; such predictions were {self.validation.error:.0%} off on average ({self.validation.samples} kernels)"
-            )
+            found = self.validation
+            text += f"; such predictions were {found.error:.0%} off on average ({found.samples} kernels)"
         else:
             text += "; no hardware measurement of this class of kernel on this chip is known to us"
         return text + ("" if self.calibrated else ". The laws of this chip are not calibrated on profiles of it")

@@ -163,7 +163,7 @@ class _Run:
             busy = start  # the next weights are loaded behind this matmul
             finish = self.stream_end + tensor.completion_ns + tensor.drain_ns * self.throttle.stretch
         elif row.opcode in OPS:
-            latency, occupancy = self._cost(row, name)
+            latency, occupancy = self._cost(row)
             busy, finish = at + occupancy, at + latency
         self.free[name] = busy
         engine = ENGINES.get(name, "sync")
@@ -176,13 +176,9 @@ class _Run:
         columns = max(src.elements, self.laws.tensor.least_columns)
         return float(columns * (self.laws.tensor.columns_per_pass_32_bit if src.dtype in ("fp32", "float32") else 1))
 
-    def _cost(self, row: ProfiledInstruction, name: str) -> tuple[float, float]:
-        src, dst = _data(row)
-        memory = "psum" if "psum" in (src.memory, dst.memory) else "sbuf"
-        dtypes = f"{_BYTES.get(src.dtype, 4)}-{_BYTES.get(dst.dtype, 4)}"
-        beside = "PTR" in row.attributes.get("imm_src", "")
-        law = self.laws.find(OPS[row.opcode], ENGINES[name], memory, dtypes, "vector" if beside else "constant")
-        elements = max(src.elements, dst.elements)
+    def _cost(self, row: ProfiledInstruction) -> tuple[float, float]:
+        key, elements = law_key(row)
+        law = self.laws.find(*key)
         return law.latency.at(elements), law.occupancy.at(elements)
 
     def _dma(self, row: ProfiledInstruction, name: str, at: float) -> tuple[float, float, float]:
@@ -217,6 +213,16 @@ def _phase(profile: DeviceProfile, laws: Laws, origin: int) -> float:
 
 def _first_trigger(rows: Sequence[ProfiledInstruction]) -> float:
     return float(next((row.start for row in rows if row.opcode == "DMA_DIRECT2D"), rows[0].start))
+
+
+def law_key(row: ProfiledInstruction) -> tuple[tuple[str, str, str, str, str], int]:
+    """What selects the law of a row (operation, engine, memory, data types, variant), and its elements."""
+    src, dst = _data(row)
+    memory = "psum" if "psum" in (src.memory, dst.memory) else "sbuf"
+    dtypes = f"{_BYTES.get(src.dtype, 4)}-{_BYTES.get(dst.dtype, 4)}"
+    beside = "PTR" in row.attributes.get("imm_src", "")
+    key = (OPS[row.opcode], ENGINES[row.queue], memory, dtypes, "vector" if beside else "constant")
+    return key, max(src.elements, dst.elements)
 
 
 def _data(row: ProfiledInstruction) -> tuple[Operand, Operand]:

@@ -172,6 +172,8 @@ def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: 
 
 def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int]) -> Work:
     law = laws.dma
+    if "broadcast_partitions" in instruction.params:
+        return _broadcast_work(laws, instruction)
     queue, path = path_of(laws, instruction, arguments)
     cut = descriptors_of(law, instruction)
     load = is_load(instruction)
@@ -183,9 +185,19 @@ def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int]) -> Work
         issue = law.software_issue_ns
     elif path == "static":
         issue = law.static_issue_ns
-    each_ns = law.per_descriptor_ns + cut.size_bytes / law.bytes_per_ns
+    each_ns = max(law.least_descriptor_ns, law.per_descriptor_ns + cut.size_bytes / law.bytes_per_ns)
     latency = issue + generation + law.load_dispatch_ns + cut.pieces * each_ns / 16 + law.completion_ns
     return Work(queue, latency, generation + issue, None, Transfer(path, cut, generation, load, hbm))
+
+
+def _broadcast_work(laws: Laws, instruction: Instruction) -> Work:
+    """A row copied to all partitions, which the older language leaves to the compiler: a matmul with ones."""
+    law = laws.tensor
+    columns = float(max(instruction.writes[0].elements_per_partition, law.least_columns))
+    if instruction.writes[0].dtype.itemsize == 4:
+        columns *= law.columns_per_pass_32_bit * law.passes_32_bit
+    stream = columns * law.per_column_ns
+    return Work(_TENSOR, stream + law.completion_ns, stream, Passes(columns, stream, law.weight_load_ns, 0.0))
 
 
 def path_of(laws: Laws, instruction: Instruction, arguments: set[int]) -> tuple[int, str]:

@@ -253,8 +253,8 @@ class _Run:
                 if found is not None and (best is None or found[0] < best[0]):
                     best = found
             if best is None:
-                split = self._split()
-                check(split, "some queue can go on: dependences point backwards and space is handed out in order")
+                freed = self._split() or self._overflow()
+                check(freed, "some queue can go on: dependences point backwards and space is handed out in order")
             else:
                 left -= self._go(best[1], best[0])
 
@@ -320,6 +320,16 @@ class _Run:
                 self._come_together(come)
                 found = True
         return found
+
+    def _overflow(self) -> bool:
+        """Nothing can go on for want of space that nothing will give back: the kernel does not fit."""
+        for core in self.cores:
+            index = core.space.force(max(self.free_at))
+            if index is not None:
+                self._admit(index + core.base)
+                self._grant(core)
+                return True
+        return False
 
     def _priorities(self) -> list[float]:
         """The longest path from each instruction to the end of the kernel, by latency."""

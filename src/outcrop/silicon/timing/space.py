@@ -49,6 +49,20 @@ class Space:
             self._next += 1
             yield index
 
+    def force(self, now_ns: float) -> int | None:
+        """Hand out the next instruction's space although it is not free, and give its index; ``None`` at the end.
+
+        For kernels that do not fit and run with that rule relaxed: the compiler would spill, which is not modelled.
+        """
+        if self._next == len(self._first):
+            return None
+        index = self._next
+        for allocation in self._first[index]:
+            self.live[allocation.region] += allocation.row_bytes
+        self.granted_at[index] = now_ns
+        self._next += 1
+        return index
+
     def release(self, index: int, at_ns: float) -> None:
         """Instruction ``index`` finishes at ``at_ns``: what it used last is free then."""
         for allocation in self._last[index]:
