@@ -23,6 +23,7 @@ _MODULES = (
     "norms",
     "rope",
     "attention",
+    "attention_online",
 )  # fmt: skip
 
 __all__ = ["KernelCase", "cases", "find"]

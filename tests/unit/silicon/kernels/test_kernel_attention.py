@@ -9,7 +9,7 @@ import pytest
 from outcrop.silicon import kernels
 from outcrop.silicon.kernels.base import Values
 
-NAMES = ["attention"]
+NAMES = ["attention", "attention_online"]
 SIZES = [
     {"H": 1, "G": 1, "T": 1, "d": 4},
     {"H": 2, "G": 1, "T": 130, "d": 16},
@@ -45,3 +45,13 @@ def test_masks(name, causal, window):
 def test_choices_change_no_value(name):
     for tuning in kernels.find(name).tuning.variants():
         check(name, {"H": 2, "G": 2, "T": 600, "d": 8}, "fp32", "trn2", tuning=tuning)
+
+
+def test_online_takes_scores_of_any_size():
+    case = kernels.find("attention_online")
+    q, k, v = case.inputs({"H": 1, "G": 1, "T": 300, "d": 16}, "fp32", Values(5))
+    args = (q * 100, k * 100, v)
+    got, logs = case.kernel.run(*args).result
+    expected, expected_logs = case.reference(*args)
+    assert abs(got - expected).max() < 2e-3  # scores in the thousands keep 13 bits behind the point
+    assert abs(logs / expected_logs - 1).max() < 1e-5
