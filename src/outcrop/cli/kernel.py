@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outcrop.base.errors import UserError
+from outcrop.cli import kernel_profile
 
 if TYPE_CHECKING:
     from outcrop.silicon.nki import Kernel, Run
@@ -42,6 +43,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         "example: outcrop kernel run mamba.py --target trn1 --relaxed divide -- --version v1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_running_arguments(running)
+    running.set_defaults(run=run)
+    kernel_profile.add(verbs, common)
+
+
+def add_running_arguments(running: argparse.ArgumentParser) -> None:
+    """Which kernel to run, with what, and how."""
     running.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and the name of one kernel in it")
     running.add_argument(
         "--arg",
@@ -62,28 +70,35 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     running.add_argument("--seed", type=int, default=0, metavar="N", help="of random numbers and of the cores' order")
     running.add_argument("--shadow", action="store_true", help="hide the vendor's package where it is installed")
     running.add_argument("rest", nargs="*", metavar="-- ARGUMENTS", help="what the script finds in sys.argv")
-    running.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from outcrop.silicon import nki  # noqa: PLC0415
-
-    path, name = _split(args.file)
-    relaxed = "all" in args.relaxed or frozenset(args.relaxed)
     # With --json, the document is all that goes to stdout: what the kernels print goes to stderr.
     printed = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
-    with nki.activate(args.target, relaxed, args.seed, shadow=args.shadow), nki.recording() as runs, printed:
-        if name:
-            _run_kernel(path, name, args)
-        else:
-            _run_script(path, args.rest)
-    if not runs:
-        raise UserError(f"{path} ran no kernel.", f"Call one in the file, or name one: outcrop kernel run {path}:NAME.")
+    with printed:
+        runs = executed(args)
     if args.json:
         print(json.dumps({"target": runs[0].target.name, "kernels": [_document(each) for each in runs]}))
     else:
         print("\n".join(line for each in runs for line in _page(each)))
     return 0
+
+
+def executed(args: argparse.Namespace, *, timing_only: bool = False) -> list[Run]:
+    """Run what the arguments of ``add_running_arguments`` say; every kernel that ran."""
+    from outcrop.silicon import nki  # noqa: PLC0415
+
+    path, name = _split(args.file)
+    relaxed = "all" in args.relaxed or frozenset(args.relaxed)
+    activated = nki.activate(args.target, relaxed, args.seed, shadow=args.shadow)
+    with activated, nki.defaults(timing_only=timing_only), nki.recording() as runs:
+        if name:
+            _run_kernel(path, name, args)
+        else:
+            _run_script(path, args.rest)
+    if not runs:
+        raise UserError(f"{path} ran no kernel.", f"Call one in the file, or name one: {path}:NAME.")
+    return runs
 
 
 def _split(file: str) -> tuple[Path, str]:
