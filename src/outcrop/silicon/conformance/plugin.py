@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from outcrop.silicon.conformance import stand_ins
+from outcrop.silicon.conformance import several_ranks, stand_ins
 from outcrop.silicon.conformance.causes import first_line
 from outcrop.silicon.conformance.isolation import Finished, run_isolated
 from outcrop.silicon.conformance.wire import VARIABLE, Plan
@@ -133,11 +133,12 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Attributes that a suite reads in its simulation mode and sets in others only."""
+    """Several ranks, and attributes that a suite reads in its simulation mode and sets in others only."""
     for module, owner, attribute in _Session.plan.absent:
         found = getattr(sys.modules.get(module), owner, None)
         if found is not None and not hasattr(found, attribute):
             setattr(found, attribute, None)
+    several_ranks.install()
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
