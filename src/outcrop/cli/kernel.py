@@ -18,6 +18,7 @@ from outcrop.base.errors import UserError
 from outcrop.cli import kernel_profile
 
 if TYPE_CHECKING:
+    from outcrop.silicon.hazards import Hazard
     from outcrop.silicon.nki import Kernel, Run
     from outcrop.silicon.nki.legacy import LegacyKernel
 
@@ -68,6 +69,14 @@ def add_running_arguments(running: argparse.ArgumentParser) -> None:
         help="a rule that only warns when it is broken, or `all`; may be repeated",
     )
     running.add_argument("--seed", type=int, default=0, metavar="N", help="of random numbers and of the cores' order")
+    running.add_argument(
+        "--hazards",
+        nargs="?",
+        const="compiler",
+        choices=("compiler", "manual"),
+        metavar="MODE",
+        help="look for races and lost results; MODE is `compiler` (default) or `manual`: only declared order counts",
+    )
     running.add_argument("--shadow", action="store_true", help="hide the vendor's package where it is installed")
     running.add_argument("rest", nargs="*", metavar="-- ARGUMENTS", help="what the script finds in sys.argv")
 
@@ -77,11 +86,16 @@ def run(args: argparse.Namespace) -> int:
     printed = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
     with printed:
         runs = executed(args)
+    hazards = [[] if args.hazards is None else each.hazards(args.hazards) for each in runs]
     if args.json:
-        print(json.dumps({"target": runs[0].target.name, "kernels": [_document(each) for each in runs]}))
+        kernels = [_document(each, found) for each, found in zip(runs, hazards, strict=True)]
+        print(json.dumps({"target": runs[0].target.name, "kernels": kernels}))
     else:
-        print("\n".join(line for each in runs for line in _page(each)))
-    return 0
+        for each, found in zip(runs, hazards, strict=True):
+            print("\n".join(_page(each)))
+            if args.hazards is not None:
+                print("\n".join(_told(found)))
+    return 1 if any(each.severity.value == "error" for found in hazards for each in found) else 0
 
 
 def executed(args: argparse.Namespace, *, timing_only: bool = False) -> list[Run]:
@@ -209,7 +223,7 @@ def _engines(made: Run) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _document(made: Run) -> dict[str, Any]:
+def _document(made: Run, hazards: list[Hazard]) -> dict[str, Any]:
     return {
         "name": made.name,
         "cores": len(made.traces),
@@ -227,6 +241,18 @@ def _document(made: Run) -> dict[str, Any]:
             {"rule": each.rule, "message": each.message, "file": each.source.file, "line": each.source.line}
             for each in made.warnings
         ],
+        "hazards": [
+            {
+                "kind": each.kind.value,
+                "severity": each.severity.value,
+                "message": each.what,
+                "order": each.order,
+                "remedy": each.remedy,
+                "count": each.count,
+                "lines": [{"file": source.file, "line": source.line} for source in each.sources],
+            }
+            for each in hazards
+        ],
     }
 
 
@@ -235,6 +261,12 @@ def _page(made: Run) -> Iterator[str]:
     yield f"  instructions: {', '.join(f'{name} {count}' for name, count in _engines(made).items()) or 'none'}"
     for each in made.outputs:
         yield f"  output {list(each.shape)} {each.dtype}: {_summary(each)}"
+
+
+def _told(hazards: list[Hazard]) -> Iterator[str]:
+    yield f"  hazards: {len(hazards) or 'none'}"
+    for each in hazards:
+        yield from (f"  {line}" for line in str(each).splitlines())
 
 
 def _summary(values: Any) -> str:

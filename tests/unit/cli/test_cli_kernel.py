@@ -174,3 +174,37 @@ def test_a_script_that_fails_fails(tmp_path: Path):
     path.write_text("1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         main(["kernel", "run", str(path)])
+
+
+HAZARDOUS = (
+    KERNELS
+    + """
+@nki.jit
+def lost(x):
+    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(tile, x)
+    nisa.dma_copy(tile, x)
+    nisa.dma_copy(out, tile)
+    return out
+"""
+)
+
+
+def test_hazards_are_told_on_request_and_errors_end_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "lost.py"
+    file.write_text(HAZARDOUS)
+    arguments = ["kernel", "run", f"{file}:lost", "--arg", "x=float32[4,6]"]
+    assert main(arguments) == 0
+    assert "hazards" not in capsys.readouterr().out
+    assert main([*arguments, "--hazards"]) == 0
+    told = capsys.readouterr().out
+    assert "hazards: 1" in told
+    assert "warning [overwritten]" in told
+    assert f"{file}:" in told
+    assert main([*arguments, "--hazards", "manual", "--json"]) == 1
+    (kernel,) = json.loads(capsys.readouterr().out)["kernels"]
+    kinds = {each["kind"]: each for each in kernel["hazards"]}
+    assert set(kinds) == {"dma-overlap", "overwritten"}
+    assert len(kinds["dma-overlap"]["lines"]) == 2
+    assert kinds["dma-overlap"]["severity"] == "error"

@@ -7,7 +7,9 @@ two may matter. ``manual`` mode: every conflict within a core must be ordered by
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from outcrop.base.errors import UserError
 from outcrop.silicon import chip as chips
@@ -102,14 +104,21 @@ def _cyclic(cycle: Sequence[Instruction], mode: Mode) -> Hazard:
 def _races(order: Order) -> Iterator[Hazard]:
     """Conflicts within a core that nothing declared orders."""
     clocks = Clocks(order)
+    found: dict[tuple[object, ...], tuple[Instruction, Instruction, Wait]] = {}
+    times: Counter[tuple[object, ...]] = Counter()
     for number, mine in enumerate(order.conflicts):
         base = order.bases[number]
+        second = order.instructions[number]
         for edge in mine:
-            earlier = base + edge.producer
-            if edge.kind is Wait.DECLARED or clocks.ordered(earlier, number):
+            if edge.kind is Wait.DECLARED or edge.producer >= second.index:
                 continue
-            if edge.producer < order.instructions[number].index:
-                yield _race(order.instructions[earlier], order.instructions[number], edge.kind)
+            if not clocks.ordered(base + edge.producer, number):
+                first = order.instructions[base + edge.producer]
+                key: tuple[object, ...] = (first.source, second.source, edge.kind)
+                found.setdefault(key, (first, second, edge.kind))
+                times[key] += 1
+    for seen, each in found.items():
+        yield replace(_race(*each), count=times[seen])
 
 
 def _race(first: Instruction, second: Instruction, kind: Wait) -> Hazard:

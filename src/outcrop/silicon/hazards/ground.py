@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from outcrop.silicon.device.record import Access, Allocation
 
 _MOST_ENTRIES = 1 << 21
-_Cells = tuple[int, tuple[int, ...], tuple[int, ...]]  # first entry, shape and strides in entries
+# Where the entries of an access are in a map: two slices, or first entry, shape and strides in entries.
+Cells = tuple[slice, slice] | tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 class Ground:
@@ -28,10 +33,10 @@ class Ground:
         self._stretch = 0
         self._cuts: set[int] = set()
         self._seen: set[Access] = set()
-        self._cells: dict[Access, _Cells] = {}
+        self._cells: dict[Access, Cells] = {}
         self._rows: dict[int, int] = {}
+        self.rows = 0
         self.columns = 0
-        self.entries = 0
 
     def add(self, access: Access) -> None:
         if access in self._seen:
@@ -50,19 +55,28 @@ class Ground:
         stretch = self._stretch or end
         self.columns = -(-end // stretch)
         self._rows = {cut: at for at, cut in enumerate(sorted(self._cuts))}
-        self.entries = max(1, len(self._rows) - 1) * self.columns
-        return self.entries <= _MOST_ENTRIES
+        self.rows = max(1, len(self._rows) - 1)
+        return self.rows * self.columns <= _MOST_ENTRIES
 
-    def cells(self, access: Access) -> _Cells:
+    def cells(self, access: Access) -> Cells:
         """Where the entries of an access lie in a map."""
         found = self._cells.get(access)
         if found is None:
             first, last, start, run, outer = self._place(access)
             stretch = self._stretch
             row, rows = self._rows[first], self._rows[last + 1] - self._rows[first]
-            shape = (rows, *[count for _, count in outer], run // stretch)
-            strides = (self.columns, *[step // stretch for step, _ in outer], 1)
-            found = self._cells[access] = (row * self.columns + start // stretch, shape, strides)
+            start //= stretch
+            run //= stretch
+            if not outer:
+                found = slice(row, row + rows), slice(start, start + run)
+            elif len(outer) == 1 and run == 1 and outer[0][0] > 0:
+                step = outer[0][0] // stretch
+                found = slice(row, row + rows), slice(start, start + step * (outer[0][1] - 1) + 1, step)
+            else:
+                shape = (rows, *[count for _, count in outer], run)
+                strides = (self.columns, *[step // stretch for step, _ in outer], 1)
+                found = row * self.columns + start, shape, strides
+            self._cells[access] = found
         return found
 
     def _place(self, access: Access) -> tuple[int, int, int, int, list[tuple[int, int]]]:
@@ -77,6 +91,15 @@ class Ground:
             return 0, 0, start, run, outer
         first = access.start_partition
         return first, first + (access.shape[0] - 1) * _partition_step(access), base + start, run, outer
+
+
+def view(map_: NDArray[Any], cells: Cells) -> NDArray[Any]:
+    """The entries of an access in a map ``[rows, columns]``."""
+    if len(cells) == 2:
+        return map_[cells]
+    first, shape, strides = cells
+    item = map_.itemsize
+    return np.ndarray(shape, map_.dtype, map_, first * item, tuple([each * item for each in strides]))
 
 
 def is_partial(access: Access) -> bool:

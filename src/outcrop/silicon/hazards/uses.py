@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from outcrop.silicon.device.record import Access, Allocation, Instruction
 from outcrop.silicon.device.regions import MemoryRegion
-from outcrop.silicon.hazards.ground import Ground, grounds_of, is_partial
+from outcrop.silicon.hazards.ground import Cells, Ground, grounds_of, is_partial, view
 from outcrop.silicon.hazards.hazard import Hazard, Kind, Severity, bytes_of
 
 _MOST_SEEN = 1 << 26  # entries of all maps of where each tensor of an overlapping group was
@@ -38,7 +38,7 @@ class _Maps:
     """What is known of one place."""
 
     def __init__(self, ground: Ground, *, sums: bool) -> None:
-        entries = ground.entries
+        entries = ground.rows, ground.columns
         self.ground = ground
         self.writer = np.full(entries, -1, np.int32)
         self.used = np.zeros(entries, np.bool_)
@@ -54,14 +54,8 @@ class _Maps:
             self.last_tensor = np.full(entries, -1, np.int32)  # the tensor that was touched last
             self.toucher = np.full(entries, -1, np.int32)
             self.ordinals = {each: at for at, each in enumerate(ground.allocations)}
-            if entries * len(ground.allocations) <= _MOST_SEEN:
+            if ground.rows * ground.columns * len(ground.allocations) <= _MOST_SEEN:
                 self.seen = {}
-
-
-def _view(map_: NDArray[Any], cells: tuple[int, tuple[int, ...], tuple[int, ...]]) -> NDArray[Any]:
-    first, shape, strides = cells
-    item = map_.itemsize
-    return np.ndarray(shape, map_.dtype, map_, first * item, tuple([each * item for each in strides]))
 
 
 class _Walk:
@@ -130,9 +124,9 @@ class _Walk:
         cells = place.ground.cells(access)
         if place.owner is not None and not access.indirect:
             self._read_shared(index, place, access, cells)
-        used = _view(place.used, cells)
+        used = view(place.used, cells)
         if not used.all():
-            writers = _view(place.writer, cells)[~used]
+            writers = view(place.writer, cells)[~used]
             self.used[writers] = True
             used[...] = True
             if writers.size == used.size and writers[0] < 0 and access.allocation.on_chip and not access.indirect:
@@ -153,14 +147,14 @@ class _Walk:
         cells = place.ground.cells(access)
         if place.owner is not None:
             self._write_shared(index, place, access, cells)
-        writer, used = _view(place.writer, cells), _view(place.used, cells)
+        writer, used = view(place.writer, cells), view(place.used, cells)
         if not used.all():
             self._lose(index, writer[~used])
         writer[...] = index
         used[...] = False
         self.made[index] += writer.size
         if place.sum is not None:
-            _view(place.sum, cells)[...] = -1
+            view(place.sum, cells)[...] = -1
 
     def _lose(self, index: int, old: NDArray[Any]) -> None:
         self.overwriter[old] = index
@@ -175,14 +169,14 @@ class _Walk:
         cells = place.ground.cells(access)
         if place.owner is not None and not access.indirect:
             self._write_shared(index, place, access, cells)
-        writer, used = _view(place.writer, cells), _view(place.used, cells)
+        writer, used = view(place.writer, cells), view(place.used, cells)
         self.used[writer[~used]] = True
         writer[...] = index
         used[...] = False
         self.partly[index] = True
         self.made[index] += writer.size
         if place.sum is not None:
-            _view(place.sum, cells)[...] = -1
+            view(place.sum, cells)[...] = -1
 
     # -- sums ---------------------------------------------------------------------------------------------------------
 
@@ -193,10 +187,10 @@ class _Walk:
             return
         cells = place.ground.cells(access)
         assert place.sum is not None
-        sums, writer, used = (_view(each, cells) for each in (place.sum, place.writer, place.used))
+        sums, writer, used = (view(each, cells) for each in (place.sum, place.writer, place.used))
         goes_on = sums >= 0
         if not accumulate and place.owner is not None:  # the first matmul into a tensor overwrites
-            goes_on &= _view(place.owner, cells) == place.ordinals[access.allocation]
+            goes_on &= view(place.owner, cells) == place.ordinals[access.allocation]
         if not goes_on.any() and not accumulate:
             self._start(index, place, access)
             return
@@ -218,10 +212,10 @@ class _Walk:
     def _start(self, index: int, place: _Maps, access: Access) -> None:
         cells = place.ground.cells(access)
         assert place.sum is not None
-        sums, used = _view(place.sum, cells), _view(place.used, cells)
+        sums, used = view(place.sum, cells), view(place.used, cells)
         lost = (sums >= 0) & ~used
         if lost.any():
-            earlier = int(_view(place.writer, cells)[lost][0])
+            earlier = int(view(place.writer, cells)[lost][0])
             self._hazard(
                 Kind.interleaved_sum,
                 Severity.warning,
@@ -261,13 +255,13 @@ class _Walk:
 
     # -- overlapping addresses ----------------------------------------------------------------------------------------
 
-    def _read_shared(self, index: int, place: _Maps, access: Access, cells: Any) -> None:
+    def _read_shared(self, index: int, place: _Maps, access: Access, cells: Cells) -> None:
         assert place.owner is not None
         mine = place.ordinals[access.allocation]
-        owner = _view(place.owner, cells)
+        owner = view(place.owner, cells)
         other = (owner != mine) & (owner >= 0)
         if other.any():
-            earlier = int(_view(place.writer, cells)[other][0])
+            earlier = int(view(place.writer, cells)[other][0])
             thief = place.ground.allocations[int(owner[other][0])]
             if mine in place.wrote:
                 self._hazard(
@@ -291,16 +285,16 @@ class _Walk:
                 )
         self._touched(index, place, mine, cells)
 
-    def _write_shared(self, index: int, place: _Maps, access: Access, cells: Any) -> None:
+    def _write_shared(self, index: int, place: _Maps, access: Access, cells: Cells) -> None:
         assert place.owner is not None
         assert place.last_tensor is not None
         assert place.toucher is not None
         mine = place.ordinals[access.allocation]
         if place.seen is not None and mine in place.seen:
-            last = _view(place.last_tensor, cells)
-            back = (last != mine) & (last >= 0) & _view(place.seen[mine], cells)
+            last = view(place.last_tensor, cells)
+            back = (last != mine) & (last >= 0) & view(place.seen[mine], cells)
             if back.any():
-                earlier = int(_view(place.toucher, cells)[back][0])
+                earlier = int(view(place.toucher, cells)[back][0])
                 other = place.ground.allocations[int(last[back][0])]
                 self._hazard(
                     Kind.alias_race,
@@ -313,19 +307,19 @@ class _Walk:
                     "read; or give the two different addresses.",
                 )
         self._touched(index, place, mine, cells)
-        _view(place.owner, cells)[...] = mine
+        view(place.owner, cells)[...] = mine
         place.wrote.add(mine)
 
-    def _touched(self, index: int, place: _Maps, mine: int, cells: Any) -> None:
+    def _touched(self, index: int, place: _Maps, mine: int, cells: Cells) -> None:
         assert place.last_tensor is not None
         assert place.toucher is not None
-        _view(place.last_tensor, cells)[...] = mine
-        _view(place.toucher, cells)[...] = index
+        view(place.last_tensor, cells)[...] = mine
+        view(place.toucher, cells)[...] = index
         if place.seen is not None:
             seen = place.seen.get(mine)
             if seen is None:
-                seen = place.seen[mine] = np.zeros(place.ground.entries, np.bool_)
-            _view(seen, cells)[...] = True
+                seen = place.seen[mine] = np.zeros(place.last_tensor.shape, np.bool_)
+            view(seen, cells)[...] = True
 
     # -- results ------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from outcrop.silicon.device.settings import Settings
 from outcrop.silicon.device.source import Source
 from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.device.turns import run_cores
+from outcrop.silicon.hazards import Hazard, Mode, find_hazards
 from outcrop.silicon.nki.arguments import Inputs, convert_results, numpy_to_torch, tensors_in
 from outcrop.silicon.nki.defaults import current_options, find_target
 from outcrop.silicon.nki.frontend import check_arguments, check_kernel
@@ -97,6 +98,10 @@ class Run:
     def usage(self) -> tuple[Usage, ...]:
         """The fullest moment of each on-chip memory of the first core."""
         return self.usages[0]
+
+    def hazards(self, mode: Mode | str = Mode.compiler) -> list[Hazard]:
+        """What goes wrong in another order than the one it ran in, worst first; see ``outcrop.silicon.hazards``."""
+        return find_hazards(self.machine, mode=mode)
 
     def __str__(self) -> str:
         cores = f", {len(self.machine.cores)} cores" if len(self.machine.cores) > 1 else ""
