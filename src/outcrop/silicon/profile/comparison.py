@@ -1,7 +1,8 @@
 """Two profiles side by side: by engine, by kind of instruction and by source line, the largest difference first.
 
-What is compared is the time that instructions take (for a DMA its trigger, since a device's profile shows that); a
-measured profile has no source lines, so lines are compared only where both have them.
+What is compared is the time that instructions take (for a DMA its trigger, since a device's profile shows that);
+several done together as one count once. Loads of weights, which only a device shows, are left out: the clock has them
+hidden behind matmuls. A measured profile has no source lines, so lines are compared only where both have them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from outcrop.silicon.profile.base import Profile, Row
 from outcrop.silicon.profile.report import us
-from outcrop.silicon.profile.summary import Summary, critical_times, summarise, union
+from outcrop.silicon.profile.summary import Summary, critical_times, distinct, summarise, union
 
 
 class Side(NamedTuple):
@@ -93,7 +94,7 @@ def _matched(before: Mapping[str, Side], after: Mapping[str, Side]) -> tuple[Dif
 def _busy_by_queue(profile: Profile) -> dict[str, Side]:
     found = {}
     for queue in dict.fromkeys(row.queue for row in profile.rows if row.queue != "dma"):
-        rows = [row for row in profile.rows if row.queue == queue]
+        rows = [row for row in _compared(profile) if row.queue == queue]
         found[queue] = Side(len(rows), union([(row.start, row.busy_until) for row in rows if row.core == 0]))
     moving = [(row.moving, row.finish) for row in profile.rows if row.is_dma and row.core == 0]
     if moving:
@@ -101,10 +102,14 @@ def _busy_by_queue(profile: Profile) -> dict[str, Side]:
     return found
 
 
+def _compared(profile: Profile) -> list[Row]:
+    return [row for row in distinct(profile.rows) if row.op not in ("load_weights", "transfer")]
+
+
 def _grouped(profile: Profile, key: Callable[[Row], str], time: Callable[[Row], float]) -> dict[str, Side]:
     counts: dict[str, int] = {}
     times: dict[str, float] = {}
-    for row in profile.rows:
+    for row in _compared(profile):
         name = key(row)
         counts[name] = counts.get(name, 0) + 1
         times[name] = times.get(name, 0.0) + time(row)

@@ -157,6 +157,18 @@ def _queues(profile: Profile, body_ns: float) -> tuple[QueueTime, ...]:
     return tuple(found)
 
 
+def distinct(rows: Sequence[Row]) -> list[Row]:
+    """Rows, without those that were done together with one before as a single instruction."""
+    seen: set[tuple[int, str, str, float, float]] = set()
+    found = []
+    for row in rows:
+        key = (row.core, row.queue, row.op, row.start, row.finish)
+        if key not in seen or row.is_dma:
+            seen.add(key)
+            found.append(row)
+    return found
+
+
 def union(spans: Sequence[tuple[float, float]]) -> float:
     """Time covered by at least one."""
     total, end = 0.0, float("-inf")
@@ -176,7 +188,7 @@ def _ops(rows: Sequence[Row]) -> tuple[OpTime, ...]:
             queue,
             op,
             len(group),
-            sum(row.duration for row in group),
+            sum(row.duration for row in distinct(group)),
             union([(row.start, row.finish) for row in group]),
         )
         for (queue, op), group in groups.items()

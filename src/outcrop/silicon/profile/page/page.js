@@ -60,9 +60,10 @@ function cards() {
   add("HBM", bytes(S.read[0] + S.written[0]), bytes(S.read[0]) + " read, " + bytes(S.written[0]) + " written");
   add("Transfers", String(S.transfers), "median descriptor " + bytes(S.descriptor) + (S.small > 0.005 ? "; " + percent(S.small) + " of bytes below 2 KiB" : ""));
   if (S.flops || S.throttle > 0) add("Limited", percent(S.throttle), "of the time the tensor engine ran at reduced rate");
+  if (D.measured) return;
   add("SBUF", bytes(S.peakSbuf), "of " + bytes(D.capacity[0]) + " per partition, at most");
   add("PSUM", bytes(S.peakPsum), "of " + bytes(D.capacity[1]) + " per partition, at most");
-  add("Spills", bytes(S.spilled), D.measured ? "not read from the profile" : "the language has none: what does not fit is refused");
+  add("Spills", bytes(S.spilled), "the language has none: what does not fit is refused");
 }
 
 function advice() {
@@ -484,7 +485,7 @@ function roofline() {
   on.clearRect(0, 0, W, H);
   on.font = "11px system-ui, 'DejaVu Sans', sans-serif";
   const F = D.roof, quiet = ink("--quiet"), text = ink("--ink"), accent = ink("--accent"), hot = ink("--hot"), grid = ink("--grid");
-  if (!F.x || !F.y) {
+  if (!F.x || !F.y || !(F.peak > 0)) {
     on.fillStyle = quiet; on.textAlign = "center";
     on.fillText("No matrix products: " + percent(D.summary.dma) + " of what the DMA engines can move", W / 2, H / 2);
     return;
