@@ -251,12 +251,44 @@ def test_memories_named_by_strings_when_relaxed():
         assert nl.ndarray((4, 4), nl.float32, "hbm").buffer == nl.private_hbm
 
 
-def test_assigning_to_elements_is_refused_with_the_way_to_write_them():
+def test_assigning_a_tile_to_elements_copies_it():
     with core() as on:
         tile = put(on, X)
-        with pytest.raises(KernelRefused, match=r"nisa\.tensor_copy\(dst=\.\.\., src=\.\.\.\)") as refused:
-            tile[:, 0:4] = nl.exp(tile[:, 0:4])
-        assert refused.value.rule.name == "assignment"
+        tile[:, 0:4] = nl.exp(tile[:, 4:8])
+        tile[:, 4] = 2.5
+        expected = X.copy()
+        expected[:, 0:4] = np.exp(X[:, 4:8])
+        expected[:, 4] = 2.5
+        np.testing.assert_allclose(get(on, tile), expected, rtol=1e-6)
+        assert [each.op for each in on.trace][-2:] == ["tensor_copy", "memset"]
+
+
+def test_assigning_between_chip_and_hbm_is_a_dma():
+    with core() as on:
+        tile = put(on, X)
+        out = nl.ndarray((*X.shape, 2, 1), nl.float32, nl.shared_hbm)
+        out[:, :, 1, 0] = tile
+        tile[:, 0:4] = out[:, 4:8, 1, 0]
+        expected = X.copy()
+        expected[:, 0:4] = X[:, 4:8]
+        np.testing.assert_array_equal(get(on, tile), expected)
+        assert [each.op for each in on.trace][-2:] == ["dma_copy", "dma_copy"]
+
+
+def test_what_is_assigned_to_elements_is_a_tensor_or_on_chip_a_number():
+    with core() as on:
+        tile = put(on, X)
+        out = nl.ndarray(X.shape, nl.float32, nl.shared_hbm)
+        made = nl.ndarray(X.shape, nl.float32, nl.sbuf)
+        for write in (
+            lambda: out.__setitem__(..., 1.0),
+            lambda: tile.__setitem__(..., nisa.reciprocal(made, tile)),
+            lambda: tile.__setitem__(..., X),
+        ):
+            with pytest.raises(KernelRefused, match="dst= of the instruction") as refused:
+                write()
+            assert refused.value.rule.name == "assignment"
+        assert refused_rule(lambda: tile.__setitem__((slice(0, 4), slice(0, 4)), tile[0:4, 0:8])) == "operand-shape"
 
 
 def test_random_numbers_are_uniform_and_follow_the_seed():

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from outcrop.silicon.device.tensor import Dynamic, ElementIndex, Tensor
 
 
-ASSIGNMENT = rules.rule(
-    "assignment",
-    "Tensors are written by instructions, not by assigning to their elements.",
-    "AWS Neuron, NKI 0.2.0 migration guide: all ISA functions require a destination",
-    relaxable=False,
-)
-
-
 class DynamicSlice(NamedTuple):
     """``nl.ds(start, size)``: ``start`` may be an integer, a register or a 1x1 tensor."""
 
@@ -135,12 +127,9 @@ class Views:
         return self._with(tuple(shape), tuple(strides), offset, dynamic=dynamic)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        refuse(
-            ASSIGNMENT,
-            f"Elements of {self.describe()} are assigned to with =, which writes nothing on the device.",
-            "Name what is written as an instruction's destination: nisa.tensor_copy(dst=..., src=...), or dst= of the "
-            "instruction that computes the value.",
-        )
+        from outcrop.silicon.device.ops.assignment import assign  # noqa: PLC0415  (instructions take tensors)
+
+        assign(self[key], value)
 
     def _filled(self, keys: tuple[Any, ...]) -> tuple[Any, ...]:
         given = sum(1 for k in keys if k is not Ellipsis)
