@@ -46,4 +46,4 @@ def empty(on: Core, shape: tuple[int, ...], dtype: Any = "float32", region: str 
 
 def get(on: Core, tensor: Tensor) -> np.ndarray[Any, Any]:
     """A copy of a tensor's elements as they lie in memory; refuses what nothing wrote."""
-    return np.array(on.read(tensor))
+    return np.array(on.read(tensor, defined=True))

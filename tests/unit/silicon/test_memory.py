@@ -26,7 +26,7 @@ def test_reading_what_nothing_wrote_is_refused_and_says_where() -> None:
         c.write(tensor[:, 0:63], np.zeros((128, 63), np.float32))
         assert get(c, tensor[:, 0:63]).sum() == 0
         with pytest.raises(KernelRefused) as err:
-            c.read(tensor)
+            c.read(tensor, defined=True)
     assert rule_of(err) == "uninitialized-read"
     assert "128 of 8192 elements" in str(err.value)
     assert "the first at [0, 63]" in str(err.value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.silicon.device import rules
+from outcrop.silicon.device import carry, rules
 from outcrop.silicon.device.dtypes import Array, store
 from outcrop.silicon.device.patterns import require_inside
 from outcrop.silicon.device.refusal import is_relaxed, refuse
@@ -49,7 +49,7 @@ def resolve(core: Core, tensor: Tensor, *, skip_invalid: bool) -> Tensor:
 def scalar_value(core: Core, value: object) -> int:
     """What a register, a 1x1 tensor or an integer holds now."""
     if isinstance(value, Tensor):
-        return int(core.read(value).reshape(-1)[0]) if core.values else 0
+        return int(core.read(value, defined=True).reshape(-1)[0]) if core.values else 0
     if isinstance(value, VirtualRegister):
         return value.whole("A run-time address")
     return int(value)  # type: ignore[call-overload, no-any-return]
@@ -81,7 +81,7 @@ def _rows(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
     """
     dynamic = tensor.dynamic
     assert dynamic is not None
-    index = core.read(dynamic.vector).reshape(dynamic.vector.shape[0], -1)
+    index = core.read(dynamic.vector, defined=True).reshape(dynamic.vector.shape[0], -1)
     picked = index.T.reshape(-1)[: tensor.shape[0]].astype(np.int64)
     if picked.size < tensor.shape[0]:
         refuse(
@@ -125,7 +125,7 @@ def _columns(core: Core, tensor: Tensor, skip_invalid: bool) -> Tensor:
     """Tensor indirection: offset i is at index[i % G, i // G] of each group of G partitions, and all of them use it."""
     dynamic = tensor.dynamic
     assert dynamic is not None
-    index = core.read(dynamic.columns).reshape(tensor.shape[0], -1).astype(np.int64)
+    index = core.read(dynamic.columns, defined=True).reshape(tensor.shape[0], -1).astype(np.int64)
     group, count = dynamic.group, tensor.shape[1]
     at = np.arange(count)
     picked = np.empty((tensor.shape[0], count), np.int64)
@@ -242,9 +242,9 @@ def require_written(tensor: Tensor) -> None:
             f"Both are needed at once: give one another address, or rewrite {allocation.name} before reading it.",
         )
         return
-    refuse(
-        rules.UNINITIALIZED_READ,
-        f"{count} of {missing.size} elements of {tensor.describe()}, the first at {list(first)}, were never written "
-        f"(allocated at {allocation.source}).",
-        "Write them first (dma_copy, memset, or a compute instruction), or read only what was written.",
-    )
+    origin = tensor.storage.origin
+    if origin is not None:
+        what = f"{origin.what}; from them came {count} of {missing.size} elements of {tensor.describe()}, read now."
+        refuse(rules.UNINITIALIZED_READ, what, carry.REMEDY, source=origin.source)
+        return
+    refuse(rules.UNINITIALIZED_READ, f"{carry.told(tensor, missing)}.", carry.REMEDY)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from outcrop.base.errors import UserError, check
-from outcrop.silicon.device import access, accumulation, rules
+from outcrop.silicon.device import access, accumulation, carry, rules
 from outcrop.silicon.device.dtypes import Array, DType, find, store, to_float32
 from outcrop.silicon.device.record import Allocation, Instruction
-from outcrop.silicon.device.refusal import refuse, relaxing
+from outcrop.silicon.device.refusal import is_relaxed, refuse, relaxing
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.device.settings import Settings, limits_of
 from outcrop.silicon.device.source import Source, assigned_name, caller
@@ -55,6 +55,7 @@ class Core:
         self._verdicts: dict[Any, Any] = {}
         self._images: dict[MemoryRegion, Array] = {}
         self._placed: dict[MemoryRegion, list[weakref.ref[Storage]]] = {}
+        self._carried: list[carry.Carried] = []  # of the current instruction
         self._shared_counts: dict[str, int] = {}  # tensors in shared HBM that this core allocated, by name
 
     # -- memory -------------------------------------------------------------------------------------------------------
@@ -187,20 +188,39 @@ class Core:
                 self._verdicts[key] = verdict
         return cast("Verdict", verdict)
 
-    def read(self, tensor: Tensor, *, skip_invalid: bool = False) -> Array:
+    def read(self, tensor: Tensor, *, skip_invalid: bool = False, defined: bool = False) -> Array:
         """The elements as they lie in memory: a view where the pattern is static, else a copy. Do not write to it.
 
-        Refuses bytes that nothing wrote and run-time addresses outside the tensor (unless ``skip_invalid``).
+        Refuses a tensor that nothing wrote, and run-time addresses outside (unless ``skip_invalid``). Where only a part
+        is unwritten, what the instruction writes counts as unwritten too where it depends on it (see ``carry``); with
+        ``defined`` that is refused at once: for indices, and whatever else decides more than a value.
         """
         if tensor.dynamic is not None:
             tensor = access.resolve(self, tensor, skip_invalid=skip_invalid)
         if not tensor.storage.whole:
-            access.require_written(tensor)
+            self._carry_unwritten(tensor, defined)
         return tensor.array if tensor.index is None else access.gather(tensor)
 
-    def read_float32(self, tensor: Tensor) -> Array:
+    def _carry_unwritten(self, tensor: Tensor, defined: bool) -> None:
+        missing = tensor.storage.unwritten(tensor)
+        if missing is None:
+            return
+        if defined or tensor.storage.clobbered_by is not None or is_relaxed(rules.UNINITIALIZED_READ) or missing.all():
+            access.require_written(tensor)
+            return
+        self._carried.append(carry.carried(tensor, missing))
+
+    def _forget_carried(self, tensor: Tensor) -> None:
+        """What was just written to ``tensor`` depends on bytes that nothing wrote."""
+        if tensor.index is not None or tensor.dynamic is not None:
+            carry.refuse_sight(self._carried, "an indexed write", tensor)
+        mask = carry.mask_for(tensor, self._carried)
+        tensor.storage.forget(tensor, mask)
+        tensor.storage.origin = self._carried[0].origin
+
+    def read_float32(self, tensor: Tensor, *, defined: bool = False) -> Array:
         """The elements up-cast to float32, as arithmetic takes them."""
-        return to_float32(self.read(tensor), tensor.dtype)
+        return to_float32(self.read(tensor, defined=defined), tensor.dtype)
 
     def write(self, tensor: Tensor, values: Array, mask: Array | None = None, *, skip_invalid: bool = False) -> None:
         """Round ``values`` once to the tensor's type and write them; ``mask`` (bool, same shape) leaves others alone.
@@ -217,15 +237,15 @@ class Core:
             rounded = np.empty(tensor.shape, tensor.dtype.numpy)
             store(rounded, values, tensor.dtype)
             np.copyto(tensor.array, rounded, where=mask)
+        self.mark_written(tensor, mask)
+
+    def mark_written(self, tensor: Tensor, mask: Array | None = None) -> None:
+        """Note that an instruction wrote a static view itself, through ``tensor.array`` (only where ``mask``)."""
         tensor.storage.mark_written(tensor, mask)
         if tensor.storage.accumulation is not None:
             accumulation.note_plain_write(tensor)
-
-    def mark_written(self, tensor: Tensor) -> None:
-        """Note that an instruction wrote every element of a static view itself, through ``tensor.array``."""
-        tensor.storage.mark_written(tensor)
-        if tensor.storage.accumulation is not None:
-            accumulation.note_plain_write(tensor)
+        if self._carried:
+            self._forget_carried(tensor)
 
     def record(
         self,
@@ -237,6 +257,8 @@ class Core:
         name: str | None = None,
     ) -> Instruction:
         """Append to the trace; returns the kernel's handle. The last thing an instruction does."""
+        if self._carried:
+            self._end_carrying(op, writes)
         index = len(self.trace)
         made = Instruction(
             index,
@@ -260,6 +282,13 @@ class Core:
         if self.machine.turns is not None:
             self.machine.turns.step(self)
         return made
+
+    def _end_carrying(self, op: str, writes: tuple[Tensor, ...]) -> None:
+        """Unwritten bytes stay within a core: refuse that an instruction lets them out into shared memory."""
+        operands, self._carried = self._carried, []
+        for tensor in writes:
+            if tensor.buffer is MemoryRegion.shared_hbm:
+                carry.refuse_sight(operands, op, tensor)
 
     # -- being the current core ---------------------------------------------------------------------------------------
 

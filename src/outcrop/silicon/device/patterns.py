@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from outcrop.silicon.device import rules
-from outcrop.silicon.device.dtypes import find
+from outcrop.silicon.device.dtypes import Array, find
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.tensor import Dynamic, Tensor
 
@@ -23,7 +23,7 @@ def explicit_pattern(
 ) -> Tensor:
     """The view that a pattern of ``[stride, count]`` pairs in elements of ``dtype`` describes.
 
-    Bounds are checked here for static patterns, and at execution for dynamic ones. The step of a run-time offset is the
+    Bounds are checked when an instruction uses it: kernels form patterns before they ask whether they apply. The step of a run-time offset is the
     stride of ``indirect_dim`` in ``tensor``.
     """
     wanted = tensor.dtype if dtype is None else find(dtype)
@@ -45,17 +45,44 @@ def explicit_pattern(
         if vector_offset is not None:
             strides = (step, *strides[1:])  # "the stride specified in the leading dimension is currently ignored"
     made = Tensor(tensor.storage, shape, strides, start, wanted, dynamic)
-    if dynamic is None:
-        require_inside(made)
+    if dynamic is None and not _is_inside(made, *_reach(made)):
+        return _Outside(tensor.storage, shape, strides, start, wanted)
     return made
+
+
+class _Outside(Tensor):
+    """A pattern that leaves its storage, refused when it is used; views of it may lie inside again."""
+
+    __slots__ = ()
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        require_inside(self)
+        return super().signature
+
+    @property
+    def array(self) -> Array:
+        require_inside(self)
+        return super().array
+
+
+def _reach(tensor: Tensor) -> tuple[int, int]:
+    """The first and the last element of the storage that a strided view touches."""
+    low = tensor.offset + sum(min(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    high = tensor.offset + sum(max(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    return low, high
+
+
+def _is_inside(tensor: Tensor, low: int, high: int) -> bool:
+    elements = tensor.storage.size_bytes // tensor.dtype.itemsize
+    return low >= 0 and high < elements and min(tensor.shape, default=1) >= 1
 
 
 def require_inside(tensor: Tensor) -> None:
     """Refuse a strided view that leaves its storage."""
-    low = tensor.offset + sum(min(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
-    high = tensor.offset + sum(max(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
-    elements = tensor.storage.size_bytes // tensor.dtype.itemsize
-    if low < 0 or high >= elements or min(tensor.shape, default=1) < 1:
+    low, high = _reach(tensor)
+    if not _is_inside(tensor, low, high):
+        elements = tensor.storage.size_bytes // tensor.dtype.itemsize
         refuse(
             rules.OUT_OF_BOUNDS,
             f"The pattern {tensor.get_pattern()} at offset {tensor.offset} touches elements {low} to {high}, "

@@ -87,7 +87,9 @@ PARTITION_STEP = rule(
 )
 OUT_OF_BOUNDS = rule("out-of-bounds", "Every access lies inside its tensor.", NKI_APS, relaxable=False)
 UNINITIALIZED_READ = rule(
-    "uninitialized-read", "Nothing reads bytes that nothing wrote.", "AWS Neuron, NKI CPU Simulator: sentinel values"
+    "uninitialized-read",
+    "Nothing seen (in shared HBM, a register, an address, a matrix product) comes from bytes that nothing wrote.",
+    "AWS Neuron, NKI CPU Simulator: sentinel values",
 )
 ADDRESS_OVERLAP = rule(
     "address-overlap",

@@ -36,6 +36,7 @@ class Storage:
         "clobbered_by",
         "granule",
         "marked",
+        "origin",
         "overlaps",
         "pitch",
         "readable",
@@ -63,6 +64,7 @@ class Storage:
         self.marked: set[ViewKey] = set()  # views already marked as written
         self.overlaps: list[weakref.ref[Storage]] | None = None  # live storages at overlapping explicit addresses
         self.clobbered_by: Allocation | None = None
+        self.origin: Any = None  # where carried unwritten bytes come from: see carry.py
         self.accumulation: Any = None  # PSUM only: see accumulation.py
 
     @property

@@ -76,7 +76,7 @@ def _sum(core: Core, dst: Tensor, views: Sequence[Tensor]) -> tuple[Array, Array
     total: Array | None = None
     mask: Array | None = None
     for view in views:
-        values = core.read_float32(view).reshape(dst.shape)
+        values = core.read_float32(view, defined=True).reshape(dst.shape)
         with np.errstate(over="ignore", invalid="ignore"):
             total = values if total is None else total + values
         if view.index is not None and view.index.valid is not None:

@@ -123,7 +123,7 @@ def _write_chosen(core: Core, dst: Tensor, values: Array, chosen: Array) -> None
     change = np.bitwise_xor(target, values.view(bits))
     change &= np.negative(chosen.view(np.uint8).astype(bits))
     target ^= change
-    dst.storage.mark_written(dst, chosen)
+    core.mark_written(dst, chosen)
 
 
 # -- memset -----------------------------------------------------------------------------------------------------------

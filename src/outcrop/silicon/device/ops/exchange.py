@@ -6,6 +6,8 @@ have the meeting's number under ``meeting``, by which a clock or a search for ra
 Choices where the documentation is silent: the barrier reads and writes ``data`` as far as the record tells, since it
 orders what was done to it before against what is done after. A logical core of one core may wait for itself, ``(0,)``.
 The whole core stops at a meeting here, as its instructions run in program order; on the chip only one engine does.
+Kernels send tiles padded to 16 partitions, as the GpSimd engine's own transfers need: elements that nothing wrote may
+be sent beside others, and count as unwritten where they arrive.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from outcrop.silicon.device import checks, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.dma import dma_operand, index_operand, index_operands
 from outcrop.silicon.device.record import Instruction
-from outcrop.silicon.device.refusal import refuse
+from outcrop.silicon.device.refusal import is_relaxed, refuse
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.device.source import Source, caller
 from outcrop.silicon.device.tensor import Tensor
@@ -47,12 +49,13 @@ class _Parcel(NamedTuple):
     src: Tensor
     dst: Tensor
     values: Array | None
+    missing: Array | None  # elements of them that nothing wrote
     source: Source
 
 
 class _Delivered(NamedTuple):
     meeting: int
-    values: dict[int, Array | None]  # by the core that sent them
+    parcels: dict[int, _Parcel]  # by the core that sent them
 
 
 def sendrecv(
@@ -70,15 +73,20 @@ def sendrecv(
     params: Mapping[str, Any] = core.checked(
         _check_sendrecv, src, dst, send_to_rank, recv_from_rank, pipe_id, dma_engine, *indices
     )
-    values = np.array(core.read(src)) if core.values else None
-    parcel = _Parcel(send_to_rank, recv_from_rank, src, dst, values, caller())
+    missing = _missing(src, dst) if core.values else None
+    values = None
+    if core.values:
+        values = np.array(core.read(src) if missing is None else src.array)
+    parcel = _Parcel(send_to_rank, recv_from_rank, src, dst, values, missing, caller())
     cores = [each for each in core.machine.cores if each.rank == core.rank]
     delivered = core.machine.meet(
         core, ("sendrecv", core.rank, pipe_id), cores, f"sendrecv with pipe_id={pipe_id}", parcel, _deliver
     )
-    received = delivered.values[recv_from_rank]
-    if received is not None:
-        core.write(dst, received)
+    received = delivered.parcels[recv_from_rank]
+    if received.values is not None:
+        core.write(dst, received.values)
+        if received.missing is not None:
+            dst.storage.forget(dst, received.missing)
     engine = Engine.gpsimd if dma_engine == "gpsimd_dma" else Engine.dma
     params = {**params, "meeting": delivered.meeting}
     return core.record("sendrecv", engine, (dst,), (src, *indices), params, name)
@@ -106,7 +114,15 @@ def _deliver(parcels: dict[Core, _Parcel]) -> _Delivered:
                 "What is sent and where it is received have the same shape and type.",
             )
     meeting = next(iter(parcels)).machine.next_meeting()
-    return _Delivered(meeting, {index: parcel.values for index, parcel in by_index.items()})
+    return _Delivered(meeting, by_index)
+
+
+def _missing(src: Tensor, dst: Tensor) -> Array | None:
+    """Which elements of a part-written tile nothing wrote; None where all are, or where reading it is refused."""
+    if src.is_indirect() or dst.is_indirect() or src.storage.whole or src.storage.clobbered_by is not None:
+        return None
+    missing = src.storage.unwritten(src)
+    return None if missing is None or missing.all() or is_relaxed(rules.UNINITIALIZED_READ) else missing
 
 
 def _check_sendrecv(

@@ -66,7 +66,7 @@ def nc_n_gather(core: Core, dst: Tensor, data: Tensor, indices: Tensor, name: st
     """Elements of each partition at the flattened positions that the same partition of ``indices`` holds."""
     core.checked(_check_n_gather, dst, data, indices)
     if core.values:
-        positions = core.read(indices).reshape(indices.shape[0], -1)
+        positions = core.read(indices, defined=True).reshape(indices.shape[0], -1)
         _require_inside(data, "nc_n_gather", positions, data.free_size)
         rows = np.arange(data.shape[0])[:, None] * data.free_size
         flat = core.read(data).reshape(-1)

@@ -96,7 +96,7 @@ def multiply(core: Core, dst: Tensor, stationary: Array, moving: Array, accumula
 
 def _operand(core: Core, tensor: Tensor, plan: Plan) -> Array:
     """As a float32 matrix ``[K, free]``; both operands of a double row put their pairs in the same order."""
-    values = core.read_float32(tensor)
+    values = core.read_float32(tensor, defined=True)
     shape = tensor.shape
     if plan.double_row:
         return values.reshape(2 * shape[0], -1)
@@ -106,7 +106,7 @@ def _operand(core: Core, tensor: Tensor, plan: Plan) -> Array:
 def _transpose(core: Core, dst: Tensor, data: Tensor, identity: Tensor) -> None:
     """Each column of ``identity`` picks with its 1 the row of data that becomes that column of the result."""
     rows, missing = rows_to_move(core, dst, data)
-    columns = core.read_float32(identity).reshape(identity.shape[0], -1)
+    columns = core.read_float32(identity, defined=True).reshape(identity.shape[0], -1)
     if columns.shape[0] != columns.shape[1] or not np.array_equal(columns, np.eye(len(columns), dtype=np.float32)):
         ones = columns == 1
         if not np.all(ones | (columns == 0)) or ones.sum(axis=0).max() > 1:

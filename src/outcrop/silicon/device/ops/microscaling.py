@@ -93,7 +93,7 @@ def quantize_mx(core: Core, dst: Tensor, src: Tensor, dst_scale: Tensor, name: s
     largest = core.checked(_check_quantize, dst, src, dst_scale)
     if core.values:
         partitions, columns = dst.shape[0], dst.free_size
-        values = core.read_float32(src).reshape(partitions // _GROUP, _GROUP, columns, _LANES)
+        values = core.read_float32(src, defined=True).reshape(partitions // _GROUP, _GROUP, columns, _LANES)
         exponents = np.ascontiguousarray(values).view(np.uint32) >> np.uint32(23) & np.uint32(0xFF)
         scales = np.maximum(exponents.max(axis=(1, 3)).astype(np.int32) - (largest - 1), 0)
         with np.errstate(all="ignore"):
@@ -116,8 +116,8 @@ def unpacked(packed: Array, kind: dtypes.DType) -> Array:
 def _scaled(core: Core, data: Tensor, scale: Tensor) -> Array:
     """The values of MX data as a float32 matrix ``[4 K, free]``."""
     partitions, columns = data.shape[0], data.free_size
-    values = unpacked(core.read(data), data.dtype).reshape(partitions // _GROUP, _GROUP, columns, _LANES)
-    rows = [core.read(each).reshape(_ROWS, columns) for each in _scale_rows(core, scale, partitions)]
+    values = unpacked(core.read(data, defined=True), data.dtype).reshape(partitions // _GROUP, _GROUP, columns, _LANES)
+    rows = [core.read(each, defined=True).reshape(_ROWS, columns) for each in _scale_rows(core, scale, partitions)]
     factors = _POWERS.take(np.concatenate(rows).view(np.uint8))
     with np.errstate(all="ignore"):
         scaled = values * factors[:, None, :, None]

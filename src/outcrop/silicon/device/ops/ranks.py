@@ -138,10 +138,10 @@ def reduce_all(op: str) -> Mover:
 def _reduced(op: str, lane: Reads, at: int) -> Array:
     combine = REDUCTIONS[op]
     core, call = lane[0]
-    total = np.array(core.read_float32(call.srcs[at]))
+    total = np.array(core.read_float32(call.srcs[at], defined=True))
     with np.errstate(over="ignore", invalid="ignore"):
         for other, theirs in lane[1:]:
-            total = combine(total, other.read_float32(theirs.srcs[at]))
+            total = combine(total, other.read_float32(theirs.srcs[at], defined=True))
     return total
 
 
@@ -158,7 +158,7 @@ def reduce_parts(op: str) -> Mover:
 def gather_all(dim: int) -> Mover:
     def move(lane: Reads) -> None:
         for at in range(len(lane[0][1].srcs)):
-            joined = np.concatenate([core.read(call.srcs[at]) for core, call in lane], axis=dim)
+            joined = np.concatenate([core.read(call.srcs[at], defined=True) for core, call in lane], axis=dim)
             for core, call in lane:
                 core.write(call.dsts[at], joined)
 
@@ -167,7 +167,7 @@ def gather_all(dim: int) -> Mover:
 
 def exchange_parts(lane: Reads) -> None:
     for at in range(len(lane[0][1].srcs)):
-        parts = [np.split(core.read(call.srcs[at]), len(lane), axis=0) for core, call in lane]
+        parts = [np.split(core.read(call.srcs[at], defined=True), len(lane), axis=0) for core, call in lane]
         received = [np.concatenate([parts[sender][place] for sender in range(len(lane))]) for place in range(len(lane))]
         for (core, call), values in zip(lane, received, strict=True):
             core.write(call.dsts[at], values)
@@ -177,7 +177,7 @@ def permute(receives_from: Mapping[int, int]) -> Mover:
     """``receives_from`` maps a rank to the one whose source it gets."""
 
     def move(lane: Reads) -> None:
-        sent = {core.rank: [np.array(core.read(each)) for each in call.srcs] for core, call in lane}
+        sent = {core.rank: [np.array(core.read(each, defined=True)) for each in call.srcs] for core, call in lane}
         for core, call in lane:
             sender = receives_from.get(core.rank)
             if sender is not None:
@@ -196,7 +196,7 @@ def permute_reduced(op: str, receives_from: Mapping[int, int]) -> Mover:
             half = len(call.srcs) // 2
             with np.errstate(over="ignore", invalid="ignore"):
                 sent[core.rank] = [
-                    REDUCTIONS[op](core.read_float32(one), core.read_float32(two))
+                    REDUCTIONS[op](core.read_float32(one, defined=True), core.read_float32(two, defined=True))
                     for one, two in zip(call.srcs[:half], call.srcs[half:], strict=True)
                 ]
         for core, call in lane:

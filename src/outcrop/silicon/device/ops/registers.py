@@ -56,7 +56,7 @@ def load(core: Core, dst: VirtualRegister, src: Tensor) -> Instruction:
     _require_register("register_load", "dst", dst)
     core.checked(_check_memory, "register_load", "src", src)
     if core.values:
-        held = core.read(src).reshape(-1)[0]
+        held = core.read(src, defined=True).reshape(-1)[0]
         dst.set(int(held) if src.dtype.is_integer or not src.dtype.is_float else float(held))
     else:
         dst.set(0, known=False)

@@ -48,7 +48,7 @@ def nc_transpose(
                 if unwritten is not None:
                     dst.storage.forget(dst, unwritten)
         else:
-            _multiply(core, dst, core.read(data).reshape(data.shape[0], -1).T, data)
+            _multiply(core, dst, core.read(data, defined=True).reshape(data.shape[0], -1).T, data)
     return core.record("nc_transpose", engine, (dst,), (data,), {}, name)
 
 
