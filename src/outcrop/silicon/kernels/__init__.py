@@ -24,6 +24,7 @@ _MODULES = (
     "rope",
     "attention",
     "attention_online",
+    "swiglu",
 )  # fmt: skip
 
 __all__ = ["KernelCase", "cases", "find"]

@@ -89,8 +89,10 @@ def multiply_block(
             for _, part in parts:
                 total = nl.ndarray((part, width), nl.float32, buffer=nl.psum)
                 sums.append(total)
-            for a, b in zip(a_tiles, b_tiles):  # noqa: B905  (the language has zip of two)
-                add_products(sums, a, b, m, n, parts, width, is_pairs)
+            row = 0
+            for b in b_tiles:
+                add_products(sums, a_tiles, row, b, m, n, parts, width, is_pairs)
+                row += b.shape[1]
             for at in range(len(parts)):
                 engine = nisa.engine.scalar if turn % 2 else nisa.engine.vector
                 if nisa.get_nc_version() < nisa.nc_version.gen3:
@@ -105,7 +107,8 @@ def multiply_block(
 
 def add_products(
     sums: list[nl.NkiTensor],
-    a: nl.NkiTensor,
+    a_tiles: list[nl.NkiTensor],
+    first: int,
     b: nl.NkiTensor,
     m: int,
     n: int,
@@ -113,11 +116,12 @@ def add_products(
     width: int,
     is_pairs: bool,
 ) -> None:
-    """Add the products of one tile of rows of K to every sum of the group."""
-    count = a.shape[1]
+    """Add the products of one tile of rows of K, from the ``first`` 128 on, to every sum of the group."""
+    count = b.shape[1]
     row = 0
     while row < count:
         is_pair = is_pairs and row + 2 <= count
+        a, place = tile_at(a_tiles, first + row)
         for at in range(len(parts)):
             start, part = parts[at]
             here = slice(m + start, m + start + part)
@@ -125,13 +129,22 @@ def add_products(
             if is_pair:
                 nisa.nc_matmul(
                     sums[at],
-                    a[:, row : row + 2, here],
+                    a[:, place : place + 2, here],
                     b[:, row : row + 2, there],
                     perf_mode=nisa.matmul_perf_mode.double_row,
                 )
             else:
-                nisa.nc_matmul(sums[at], a[:, row, here], b[:, row, there])
+                nisa.nc_matmul(sums[at], a[:, place, here], b[:, row, there])
         row += 2 if is_pair else 1
+
+
+def tile_at(tiles: list[nl.NkiTensor], row: int) -> tuple[nl.NkiTensor, int]:
+    """The tile that holds a row of 128s, and its place there."""
+    for tile in tiles:
+        if row < tile.shape[1]:
+            return tile, row
+        row -= tile.shape[1]
+    return tiles[-1], row
 
 
 def reference(a_t: Array, b: Array) -> Array:

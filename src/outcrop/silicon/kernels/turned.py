@@ -47,3 +47,29 @@ def turn_chunks(chunks: list[nl.NkiTensor]) -> nl.NkiTensor:
 def load_turned(src: nl.NkiTensor, turn: int = 0) -> nl.NkiTensor:
     """A ``[T, d]`` tensor in HBM with d at most 128 as ``[d, T]`` in SBUF."""
     return turn_chunks(load_chunks(src, turn))
+
+
+def turn_rows(rows: list[nl.NkiTensor]) -> list[nl.NkiTensor]:
+    """Tiles ``[128 of d, T]`` from tiles of rows ``[128, d]`` with any d: what a contraction over d takes."""
+    size, dtype = rows[0].shape[1], rows[0].dtype
+    length = P * (len(rows) - 1) + rows[-1].shape[0]
+    made = []
+    for start, width in steps(size, P):
+        turned = nl.ndarray((width, length), dtype)
+        for first, columns in steps(length, nl.tile_size.psum_bank_fmax):
+            bank = nl.ndarray((width, columns), dtype, buffer=nl.psum)
+            for at, height in steps(columns, P):
+                nisa.nc_transpose(bank[:, at : at + height], rows[(first + at) // P][:, start : start + width])
+            nisa.tensor_copy(turned[:, first : first + columns], bank)
+        made.append(turned)
+    return made
+
+
+def load_rows_of(src: nl.NkiTensor) -> list[nl.NkiTensor]:
+    """Rows of ``[T, d]`` in HBM as tiles ``[128, d]``, one DMA each: for few rows of many columns."""
+    tiles = []
+    for start, height in steps(src.shape[0], P):
+        tile = nl.ndarray((height, src.shape[1]), src.dtype)
+        copy(tile, src[start : start + height, :], start // P)
+        tiles.append(tile)
+    return tiles

@@ -11,7 +11,7 @@ from outcrop.silicon.kernels.matmul import MatmulTuning
 SHAPES = [(1, 1, 1), (128, 128, 512), (77, 130, 33), (260, 129, 513), (5, 700, 1030)]
 
 
-def check(name: str, sizes: dict[str, int], dtype: str, target: str, tuning: MatmulTuning) -> None:
+def check(name: str, sizes: dict[str, int], dtype: str, target: str, tuning: MatmulTuning | None) -> None:
     case = kernels.find(name)
     args = case.inputs(sizes, dtype, Values(sum(sizes.values())))
     run = case.run(args, target, tuning)
@@ -26,6 +26,13 @@ def test_product(m: int, k: int, n: int, dtype: str, target: str) -> None:
     check("matmul", {"M": m, "K": k, "N": n}, dtype, target, MatmulTuning())
 
 
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(("t", "d", "f"), [(1, 2, 3), (130, 260, 140), (600, 128, 1100)])
+def test_swiglu(t: int, d: int, f: int, dtype: str, target: str) -> None:
+    check("swiglu", {"T": t, "D": d, "F": f}, dtype, target, None)
+
+
 @pytest.mark.parametrize("k", [128, 256, 640, 300])
 def test_double_rows(k: int) -> None:
     check("matmul_double_row", {"M": 160, "K": k, "N": 520}, "fp8", "trn2", MatmulTuning())
@@ -35,5 +42,5 @@ def test_double_rows(k: int) -> None:
     "tuning",
     [MatmulTuning(128, 512, 1, 1), MatmulTuning(256, 512, 8, 2), MatmulTuning(2048, 2048, 2, 8)],
 )
-def test_choices_change_no_value(tuning: MatmulTuning) -> None:
+def test_choices_change_no_value(tuning: MatmulTuning | None) -> None:
     check("matmul", {"M": 300, "K": 520, "N": 1100}, "bf16", "trn2", tuning)
