@@ -17,6 +17,7 @@ from outcrop.base.errors import UserError
 if TYPE_CHECKING:
     from outcrop.silicon.nki import Run
     from outcrop.silicon.profile import Profile
+    from outcrop.silicon.timing.calibrate import Fit
 
 # NumPy and the device are imported when a verb runs: others do without.
 
@@ -41,6 +42,7 @@ def add(verbs: Subparsers[argparse.ArgumentParser], common: argparse.ArgumentPar
     add_running_arguments(profiling)
     profiling.add_argument("--out", type=Path, metavar="DIR", help="write page, trace, tables and the profile here")
     profiling.add_argument("--open", action="store_true", help="open the page in a browser")
+    profiling.add_argument("--laws", type=Path, metavar="FILE", help="laws that `outcrop kernel calibrate` fitted")
     profiling.add_argument("--parquet", action="store_true", help="tables as Parquet too; needs pyarrow")
     profiling.add_argument("--no-values", action="store_true", help="compute no values: faster, for large shapes")
     profiling.add_argument("--no-advice", action="store_true", help="leave out what binds and what to change; faster")
@@ -81,6 +83,8 @@ def run_profile(args: argparse.Namespace) -> int:
     from outcrop.cli import kernel  # noqa: PLC0415
     from outcrop.silicon import profile as room  # noqa: PLC0415
 
+    if args.laws is not None and not args.laws.is_file():
+        raise UserError(f"There is no file {args.laws}.", "outcrop kernel calibrate PROFILE --out FILE writes one.")
     if args.parquet and importlib.util.find_spec("pyarrow") is None:
         raise UserError("--parquet needs pyarrow, which is not installed.", "pip install pyarrow, or leave it out.")
     printed = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
@@ -90,7 +94,7 @@ def run_profile(args: argparse.Namespace) -> int:
         args.out = Path("outcrop-profile")
     documents: list[dict[str, Any]] = []
     for number, each in enumerate(runs):
-        made = room.profile_run(each, advice=not args.no_advice)
+        made = room.profile_run(each, advice=not args.no_advice, laws=args.laws)
         written = _save(made, args, number, runs) if args.out is not None else {}
         summary = room.summarise(made)
         if args.json:
@@ -134,4 +138,33 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def run_calibrate(args: argparse.Namespace) -> int:
-    raise UserError("Calibration is not there yet.")
+    from outcrop.silicon import chip as chips  # noqa: PLC0415
+    from outcrop.silicon.timing import calibrate  # noqa: PLC0415
+    from outcrop.silicon.timing.laws import load  # noqa: PLC0415
+    from outcrop.silicon.timing.profile_json import read_profile  # noqa: PLC0415
+
+    for path in args.profiles:
+        if not path.is_file():
+            raise UserError(f"There is no file {path}.", "Give the JSON of: neuron-profile view --output-format json.")
+    target = chips.load(args.target or chips.DEFAULT_TARGET).name
+    fits = calibrate.calibrate([read_profile(path) for path in args.profiles], load(target))
+    if args.out is not None:
+        names = ", ".join(path.name for path in args.profiles)
+        calibrate.write(fits, args.out, chip=target, extends=target, source=f"outcrop kernel calibrate of {names}")
+    if args.json:
+        print(json.dumps({"target": target, "laws": [_fit(each) for each in fits]}))
+    else:
+        print(calibrate.report(fits))
+        if args.out is not None:
+            print(f"{args.out}: use it with outcrop kernel profile --laws {args.out}")
+    return 0
+
+
+def _fit(each: Fit) -> dict[str, Any]:
+    law = each.law
+    return {
+        **{name: getattr(law, name) for name in ("op", "engine", "memory", "dtypes", "variant", "samples", "error")},
+        "error_before": each.error_before,
+        "latency_ns": [law.latency.base, law.latency.per_element],
+        "occupancy_ns": [law.occupancy.base, law.occupancy.per_element],
+    }

@@ -7,7 +7,8 @@ Gains do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 from outcrop.silicon.profile.base import ENGINES, Advice, Profile, Row
 from outcrop.silicon.profile.clock import Clock, Traces
-from outcrop.silicon.profile.rewrite import buffered, by_hardware, in_bf16, moved
+from outcrop.silicon.profile.rewrite import buffered, by_hardware, in_bf16, may_run_on, moved
 from outcrop.silicon.profile.transfers import kept, merged
 
 LEAST_GAIN = 0.01
@@ -149,24 +150,27 @@ def _engines(traces: Traces, clock: Clock, profile: Profile) -> Iterator[_Change
                 made = moved(traces, Engine[source], Engine[target], clock.limits.features, every)
                 if made is None:
                     continue
-                part = "all" if every == 1 else "every second"
+                movable = [
+                    each
+                    for trace in traces
+                    for each in trace
+                    if each.engine is Engine[source] and may_run_on(each, Engine[target], clock.limits.features)
+                ]
+                names_of = " and ".join(sorted({each.op for each in movable}))
                 yield _Change(
                     f"move-{source}-{target}-{every}",
-                    f"Run {part} of the {source} engine's instructions that may on the {target} engine",
+                    f"Run {names_of if every == 1 else f'every second {names_of}'} on the {target} engine, "
+                    f"not on {source}",
                     f"Pass engine=nisa.engine.{target}. Now {source} is busy for {busy[source] / 1e3:.1f} us and "
                     f"{target} for {busy[target] / 1e3:.1f}.",
                     made,
                     clock,
-                    _lines_on(profile, source),
+                    _lines_of(profile, movable),
                 )
 
 
 def _peak(profile: Profile, memory: str) -> int:
     return max((getattr(each, memory) for core in profile.occupied.values() for each in core), default=0)
-
-
-def _lines_on(profile: Profile, engine: str) -> tuple[int, ...]:
-    return _lines(profile, lambda row: row.queue == engine and not row.is_dma)
 
 
 def _is_transfer(row: Row) -> bool:
@@ -190,6 +194,8 @@ def _lines(profile: Profile, wanted: Callable[[Row], bool], most: int = 3) -> tu
     return tuple(sorted(time, key=lambda line: -time[line])[:most])
 
 
-def _lines_of(profile: Profile, instructions: tuple[Instruction, ...]) -> tuple[int, ...]:
+def _lines_of(profile: Profile, instructions: Iterable[Instruction], most: int = 3) -> tuple[int, ...]:
+    """The lines of these instructions, those with most of them first."""
     places = {(line.file, line.line): index for index, line in enumerate(profile.lines)}
-    return tuple(places[each.source.file, each.source.line] for each in instructions)
+    found = Counter(places[each.source.file, each.source.line] for each in instructions)
+    return tuple(line for line, _ in found.most_common(most))

@@ -88,7 +88,7 @@ class Clock:
         return law is None or timeline.body_ns > _LONG_WINDOWS * law.window_ns or not timeline.busy_ns("tensor")
 
 
-def clock_of(run: Run) -> Clock:
-    """The clock of the chip that a run was for."""
+def clock_of(run: Run, laws: Laws | None = None) -> Clock:
+    """The clock of the chip that a run was for, with that chip's laws if not given."""
     older = any(_OLDER_LANGUAGE in core.state for core in run.machine.cores)
-    return Clock(run.target, timing_laws.load(run.target.name), limits_of(run.target), older)
+    return Clock(run.target, laws or timing_laws.load(run.target.name), limits_of(run.target), older)

@@ -23,6 +23,7 @@ from outcrop.silicon.profile.saved import is_saved, read_profile, write_profile
 from outcrop.silicon.profile.summary import summarise
 from outcrop.silicon.profile.tables import tables_of, write_csv, write_parquet
 from outcrop.silicon.profile.trace_json import check_trace, trace_of
+from outcrop.silicon.timing.laws import load_file
 from outcrop.silicon.timing.profile_json import read_profile as read_device_profile
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ SUMMARY = "summary.json"
 TEXT = "summary.txt"
 
 
-def profile_run(run: Run, *, advice: bool = True) -> Profile:
-    """Profile an executed kernel. ``advice`` replays it some twenty times more, for what binds and what to change."""
+def profile_run(run: Run, *, advice: bool = True, laws: Path | None = None) -> Profile:
+    """Profile an executed kernel. ``advice`` replays it some twenty times more, for what binds and what to change.
+
+    ``laws`` is a file of fitted laws to use instead of the chip's own; see ``timing.calibrate``.
+    """
     if not any(run.traces):
         raise UserError(f"{run.name} executed no instruction.", "There is nothing to profile.")
-    clock = clock_of(run)
+    clock = clock_of(run, load_file(laws) if laws is not None else None)
     made = measure(run, clock)
     if not advice:
         return made
