@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kernel_rig import core, empty, get, put
 from outcrop.silicon.device.rules import KernelRefused
 from outcrop.silicon.device.views import DynamicSlice
+from outcrop.silicon.nki import isa as nisa
 
 FIXED = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -191,6 +192,17 @@ def test_a_vector_offset_gathers_rows_of_the_base() -> None:
     assert "10" in str(err.value)
 
 
+def test_a_pattern_that_leaves_the_tensor_is_refused_when_it_is_used() -> None:
+    with core() as c:
+        outside = put(c, np.ones((8, 6))).ap(pattern=[[6, 8], [1, 7]], offset=0)  # as kernels form them before an if
+        for use in (lambda: nisa.tensor_copy(empty(c, (8, 7)), outside), lambda: nisa.memset(outside, 1.0)):
+            with pytest.raises(KernelRefused) as err:
+                use()
+            assert rule_of(err) == "out-of-bounds"
+            assert __file__ in str(err.value)
+        assert get(c, outside[:, 0:6]).tolist() == [[1.0] * 6] * 8, "a part of it may lie inside"
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
@@ -199,7 +211,6 @@ def test_a_vector_offset_gathers_rows_of_the_base() -> None:
         (lambda t: t[:, 6], "out-of-bounds"),
         (lambda t: t[:, DynamicSlice(4, 3)], "out-of-bounds"),
         (lambda t: t[0, 0, 0], "out-of-bounds"),
-        (lambda t: t.ap(pattern=[[6, 8], [1, 7]], offset=0), "out-of-bounds"),
         (lambda t: t.ap(pattern=[[12, 4], [1, 6]]), "partition-step"),
         (lambda t: t.permute((1, 0)), "partition-step"),
         (lambda t: t.broadcast(0, 2), "partition-step"),
