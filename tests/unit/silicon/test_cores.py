@@ -346,6 +346,29 @@ def test_ranks_of_a_sendrecv_that_do_not_match_are_a_deadlock() -> None:
     assert "core 0 sends to 1 and receives from 0" in str(error)
 
 
+def test_padding_that_nothing_wrote_may_be_sent_and_is_unwritten_where_it_arrives() -> None:
+    def body(core: Core) -> Any:
+        sent, received = empty(core, (16, 2), "float32"), put(core, np.zeros((16, 2)), "float32")
+        nisa.memset(sent[0:3], core.index + 1.0)
+        nisa.sendrecv(sent, received, 1 - core.index, 1 - core.index, pipe_id=0)
+        copied = empty(core, (3, 2), "float32")
+        nisa.tensor_copy(copied, received[0:3])
+        with pytest.raises(KernelRefused) as err:
+            nisa.dma_copy(empty(core, (1, 2), "float32"), received[3:4])
+        return get(core, copied).tolist(), err.value.rule.name
+
+    rule = "uninitialized-read"
+    assert run_cores(machine(), body) == [([[2.0, 2.0]] * 3, rule), ([[1.0, 1.0]] * 3, rule)]
+
+
+def test_a_tile_that_nothing_wrote_is_not_sent() -> None:
+    def body(core: Core) -> None:
+        tile = empty(core, (16, 2), "float32")
+        nisa.sendrecv(tile, tile, 1 - core.index, 1 - core.index, pipe_id=0)
+
+    assert refused(body).rule.name == "uninitialized-read"
+
+
 def test_what_is_sent_fits_where_it_is_received() -> None:
     def body(core: Core) -> None:
         tile = put(core, np.ones((1, 4 + core.index)), "float32")
