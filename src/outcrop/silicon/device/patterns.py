@@ -23,8 +23,8 @@ def explicit_pattern(
 ) -> Tensor:
     """The view that a pattern of ``[stride, count]`` pairs in elements of ``dtype`` describes.
 
-    Bounds are checked when an instruction uses it: kernels form patterns before they ask whether they apply. The step of a run-time offset is the
-    stride of ``indirect_dim`` in ``tensor``.
+    Bounds are checked when an instruction uses it: kernels form patterns before they ask whether they apply. The step
+    of a run-time offset is the stride of ``indirect_dim`` in ``tensor``.
     """
     wanted = tensor.dtype if dtype is None else find(dtype)
     strides = tuple(int(pair[0]) for pair in pattern)
