@@ -102,15 +102,20 @@ def read_profile(path: Path) -> DeviceProfile:
     raw = path.read_bytes()
     try:
         table = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-        rows = table["instruction"]
+        return _profile(path.name.split(".")[0], table)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(
             f"{path} is not a profile that can be read ({type(error).__name__}: {error}).",
             "Give the JSON of: neuron-profile view --output-format json.",
         ) from error
+
+
+def _profile(name: str, table: Mapping[str, Any]) -> DeviceProfile:
     return DeviceProfile(
-        name=path.name.split(".")[0],
-        instructions=tuple(sorted((_instruction(row) for row in rows), key=lambda each: (each.start, each.id))),
+        name=name,
+        instructions=tuple(
+            sorted((_instruction(row) for row in table["instruction"]), key=lambda each: (each.start, each.id))
+        ),
         packets=tuple(
             Packet(row["timestamp"], row["duration"], row["transfer_size"], row["dma_engine"], row["queue_type"])
             for row in sorted(table.get("dma", ()), key=lambda row: row["timestamp"])
