@@ -13,7 +13,7 @@ from outcrop.silicon.timing.laws import DmaLaw, load
 from outcrop.silicon.timing.program import path_of, prepare
 
 PLAIN = DmaLaw(
-    per_descriptor_ns=5, bytes_per_ns=10, least_descriptor_ns=0, software_per_descriptor_ns=3,
+    per_descriptor_ns=5, bytes_per_ns=10, software_per_descriptor_ns=3,
     largest_descriptor_bytes=4096, hardware_issue_ns=500, software_issue_ns=50, software_generation_ns=400,
     software_per_row_ns=2, static_issue_ns=20, load_dispatch_ns=700, store_dispatch_ns=600, load_stall_ns=0,
     load_stall_share=0, load_turnaround_ns=300, store_stall_ns=0, store_stall_share=0, completion_ns=300,
@@ -52,11 +52,8 @@ def test_loads_of_one_queue_turn_around_and_those_of_two_do_not() -> None:
     assert two.serve(100.0, Descriptors(2, 1000, 2), queue="scalar", load=True) == first + 105
 
 
-def test_software_descriptors_cost_more_and_small_ones_have_a_floor() -> None:
+def test_software_descriptors_cost_more() -> None:
     assert DmaEngines(PLAIN, 1).serve(0.0, Descriptors(1, 100, 1), queue="gpsimd", load=True) == 700 + 18
-    floor = dataclasses.replace(PLAIN, least_descriptor_ns=150)
-    assert DmaEngines(floor, 1).serve(0.0, Descriptors(1, 100, 1), queue="sync", load=True) == 850
-    assert DmaEngines(floor, 1).serve(0.0, Descriptors(1, 4000, 1), queue="sync", load=True) == 700 + 405
 
 
 def test_memory_bandwidth_is_a_limit_of_its_own() -> None:

@@ -67,7 +67,7 @@ class DmaEngines:
         if load and not software and self.load_until.get(queue, 0.0) > start:
             start = max(start, self.load_until[queue]) + law.load_turnaround_ns
         fixed = law.per_descriptor_ns + (law.software_per_descriptor_ns if software else 0.0)
-        each_ns = max(law.least_descriptor_ns, fixed + descriptors.size_bytes / law.bytes_per_ns)
+        each_ns = fixed + descriptors.size_bytes / law.bytes_per_ns
         stall, share = (
             (law.load_stall_ns, law.load_stall_share) if load else (law.store_stall_ns, law.store_stall_share)
         )

@@ -114,7 +114,6 @@ class DmaLaw:
 
     per_descriptor_ns: float
     bytes_per_ns: float
-    least_descriptor_ns: float
     software_per_descriptor_ns: float
     largest_descriptor_bytes: int
     hardware_issue_ns: float

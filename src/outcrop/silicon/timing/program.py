@@ -185,7 +185,7 @@ def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int]) -> Work
         issue = law.software_issue_ns
     elif path == "static":
         issue = law.static_issue_ns
-    each_ns = max(law.least_descriptor_ns, law.per_descriptor_ns + cut.size_bytes / law.bytes_per_ns)
+    each_ns = law.per_descriptor_ns + cut.size_bytes / law.bytes_per_ns
     latency = issue + generation + law.load_dispatch_ns + cut.pieces * each_ns / 16 + law.completion_ns
     return Work(queue, latency, generation + issue, None, Transfer(path, cut, generation, load, hbm))
 
