@@ -25,6 +25,10 @@ _MODULES = (
     "attention",
     "attention_online",
     "swiglu",
+    "embedding",
+    "adamw",
+    "cross_entropy",
+    "quantise",
 )  # fmt: skip
 
 __all__ = ["KernelCase", "cases", "find"]
