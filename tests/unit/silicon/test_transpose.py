@@ -278,6 +278,17 @@ def test_a_permuting_transpose_carries_the_rows_that_it_picks() -> None:
             get(on, dst[4:5, 0:1])
 
 
+def test_a_refusal_names_what_was_transposed_and_not_written() -> None:
+    with core() as on:
+        data, dst = on.allocate((32, 32), "float32", name="half_filled"), empty(on, (32, 32), region="psum")
+        nisa.memset(data[:, 0:16], 1.0)
+        nisa.nc_transpose(dst, data)
+        sbuf = empty(on, (32, 32))
+        nisa.tensor_copy(sbuf, dst)
+        with pytest.raises(KernelRefused, match=r"512 of 1024 elements of half_filled .* the first at \[0, 16\]"):
+            get(on, sbuf)
+
+
 def test_the_older_tensor_engine_multiplies_what_nothing_wrote() -> None:
     with core("trn1") as on:
         data, dst = empty(on, (32, 32)), empty(on, (32, 32), region="psum")

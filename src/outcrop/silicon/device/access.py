@@ -218,8 +218,11 @@ def read_to_move(core: Core, tensor: Tensor) -> tuple[Array, Array | None]:
     if tensor.dynamic is not None or tensor.index is not None or tensor.storage.whole:
         return core.read(tensor), None
     missing = tensor.storage.unwritten(tensor)
-    if missing is not None and (tensor.storage.clobbered_by is not None or missing.all()):
+    if missing is not None and (
+        tensor.storage.clobbered_by is not None or is_relaxed(rules.UNINITIALIZED_READ) or missing.all()
+    ):
         require_written(tensor)
+        missing = None
     return tensor.array, missing
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.silicon.device import access, accumulation, checks, dtypes, rules
+from outcrop.silicon.device import access, accumulation, carry, checks, dtypes, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.tensor_engine import check_psum
 from outcrop.silicon.device.record import Instruction
@@ -62,10 +62,13 @@ def _multiply(core: Core, dst: Tensor, moved: Array, data: Tensor) -> None:
 def rows_to_move(core: Core, dst: Tensor, data: Tensor) -> tuple[Array, Array | None]:
     """``data`` as ``[partitions, elements]``, and where nothing wrote it, which a static ``dst`` remembers."""
     if dst.is_indirect():
-        return core.read(data).reshape(data.shape[0], -1), None
+        return core.read(data, defined=True).reshape(data.shape[0], -1), None
     held, missing = access.read_to_move(core, data)
     rows = held.reshape(data.shape[0], -1)
-    return rows, None if missing is None else missing.reshape(rows.shape)
+    if missing is None:
+        return rows, None
+    dst.storage.origin = carry.carried(data, missing).origin
+    return rows, missing.reshape(rows.shape)
 
 
 def put_exact(core: Core, dst: Tensor, moved: Array, unwritten: Array | None = None) -> None:
