@@ -28,13 +28,14 @@ def install() -> None:
     original: Callable[[Any, Any], Any] | None = getattr(orchestrator, "_run_simulator_inference", None)
     if original is None:
         return
+    folder: str = getattr(module, "INF_ARTIFACT_DIR_NAME", "infer_result")  # where the validator writes its log too
     raised: type[Exception] = getattr(module, "InferenceException", RuntimeError)
 
     @functools.wraps(original)
     def run_inference(self: Any, kernel_under_test: Any) -> Any:
         if kernel_under_test.inference_args.collective_ranks <= 1:
             return original(self, kernel_under_test)
-        where = Path(self.fs_config.artifacts_output_directory_path) / "simulated_ranks"
+        where = Path(self.fs_config.artifacts_output_directory_path) / folder
         try:
             _run_ranks(kernel_under_test, where)
         except Exception as error:  # as the suite's own method does
