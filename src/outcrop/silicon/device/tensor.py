@@ -18,6 +18,7 @@ from outcrop.silicon.device.storage import Storage, ViewKey
 from outcrop.silicon.device.views import Views
 
 _SBUF, _PSUM = MemoryRegion.sbuf, MemoryRegion.psum
+_BANK = 2048  # a multiple of every alignment that a rule asks for; a bank of PSUM on every chip
 
 
 class Dynamic(NamedTuple):
@@ -160,10 +161,14 @@ class Tensor(Views):
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """Everything that static rules may look at; equal signatures get equal verdicts (see ``Core.checked``)."""
+        """Everything that static rules may look at; equal signatures get equal verdicts (see ``Core.checked``).
+
+        Of the place within a partition rules may look at the bytes from the start of a PSUM bank, or of as many bytes
+        of SBUF: blocks of one tensor share their verdicts so.
+        """
         if self._signature is None:
             allocation = self.storage.allocation
-            at = (self.start_partition, self.start_byte) if self.on_chip else (0, 0)
+            at = (self.start_partition, self.start_byte % _BANK) if self.on_chip else (0, 0)
             dynamic = self.dynamic
             kind = (
                 None

@@ -51,47 +51,106 @@ class Place(NamedTuple):
     dynamic: Dynamic | None
 
 
-_known: dict[Any, Place] = {}
-_MOST_KNOWN = 4096  # places; the same few brackets come back in every iteration of a loop
+class Family(NamedTuple):
+    """The places of brackets that differ only in where their indices start: the offset moves, all else is the same."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    partition: int
+    axes: tuple[int, ...]  # by the order in which the brackets name them, from 1
+
+
+class _Brackets(NamedTuple):
+    """A bracket expression without its starts, and the starts."""
+
+    form: tuple[Any, ...]  # a dictionary key
+    starts: list[tuple[int, int, int, int]]  # dimension, start, lowest and highest index from there
+    axes: list[int]
+
+
+_families: dict[Any, Family] = {}
+_MOST_FAMILIES = 4096  # the same few brackets come back in every iteration of a loop
 
 
 def place(tile: Tile, key: Any) -> Place:
     """Where ``tile[key]`` lies."""
-    form = None
+    brackets = None
     if tile.elements is None and tile.dynamic is None and not tile.bounds:
-        form = _form(key)
-    if form is None:
+        brackets = _brackets(tile.shape, key if type(key) is tuple else (key,))
+    if brackets is None:
         return _placed(tile, key)
-    question = (tile.shape, tile.strides, tile.offset, tile.partition, form)
-    made = _known.get(question)
-    if made is None:
-        made = _placed(tile, key)
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        _known[question] = made
-    elif made.bounds or made.dynamic is not None:  # mention the tensor they were made for
-        return _placed(tile, key)
+    form, starts, axes = brackets
+    offset = tile.offset
+    sizes, strides = tile.shape, tile.strides
+    for dim, start, low, high in starts:
+        if start + low < 0 or start + high >= sizes[dim]:
+            return _placed(tile, key)
+        offset += start * strides[dim]
+    question = (sizes, strides, tile.partition, form)
+    known = _families.get(question)
+    if known is not None:
+        own = tuple([axes[each - 1] if each else 0 for each in known.axes]) if axes else known.axes
+        return Place(known.shape, known.strides, offset, known.partition, own, (), None, None)
+    made = _placed(tile, key)
+    if made.elements is None and made.dynamic is None and not made.bounds:
+        if len(_families) >= _MOST_FAMILIES:
+            _families.clear()
+        named = tuple([axes.index(each) + 1 if each else 0 for each in made.axes])
+        _families[question] = Family(made.shape, made.strides, made.partition, named)
     return made
 
 
-def _form(key: Any) -> Any:
-    """A bracket expression as a dictionary key; ``None`` where it depends on values."""
-    made: list[Any] = []
-    for each in key if type(key) is tuple else (key,):
+def _brackets(sizes: tuple[int, ...], keys: tuple[Any, ...]) -> _Brackets | None:
+    """The brackets told apart from their starts; ``None`` where they depend on values, or for refusals."""
+    form: list[Any] = []
+    starts: list[tuple[int, int, int, int]] = []
+    axes: list[int] = []
+    dim = 0
+    for each in keys:
+        if each is None:
+            form.append(None)
+            continue
         kind = type(each)
+        if each is Ellipsis:
+            form.append(Ellipsis)
+            dim += len(sizes) - sum([1 for other in keys if other is not None and other is not Ellipsis])
+            continue
+        if dim < 0 or dim >= len(sizes):
+            return None
         if kind is Index:
             if each.listed is not None:
                 return None
-            made.append((each.shape, each.start, each.steps, each.axes))
+            named = []
+            for axis in each.axes:
+                if axis and axis not in axes:
+                    axes.append(axis)
+                named.append(axes.index(axis) + 1 if axis else 0)
+            form.append((each.shape, each.steps, tuple(named)))
+            low = high = 0
+            for size, step in zip(each.shape, each.steps, strict=True):
+                if step > 0:
+                    high += step * (size - 1)
+                else:
+                    low += step * (size - 1)
+            starts.append((dim, each.start, low, high))
         elif kind is slice:
-            if any(not (end is None or type(end) is int) for end in (each.start, each.stop, each.step)):
+            start, stop, step = each.start, each.stop, each.step
+            start = 0 if start is None else whole(start)
+            stop = sizes[dim] if stop is None else whole(stop)
+            step = 1 if step is None else whole(step)
+            if start is None or stop is None or step is None or start < 0 or stop <= start or step < 1:
                 return None
-            made.append((each.start, each.stop, each.step))
-        elif kind is int or each is None or each is Ellipsis:
-            made.append(each)
+            count = -(-(stop - start) // step)
+            form.append((count, step))
+            starts.append((dim, start, 0, (count - 1) * step))
         else:
-            return None
-    return tuple(made)
+            number = each if kind is int else whole(each)
+            if number is None:
+                return None
+            form.append(0)
+            starts.append((dim, number + sizes[dim] if number < 0 else number, 0, 0))
+        dim += 1
+    return _Brackets(tuple(form), starts, axes)
 
 
 def _placed(tile: Tile, key: Any) -> Place:

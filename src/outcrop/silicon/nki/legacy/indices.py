@@ -10,6 +10,7 @@ Not covered: expressions over tensors, which are tiles (see ``tile``).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
@@ -86,36 +87,13 @@ class Index:
         return Index(shape, self.start, kept, axes)
 
     def __getitem__(self, key: Any) -> Index:
-        keys = key if isinstance(key, tuple) else (key,)
-        shape: list[int] = []
-        axes: list[int] = []
-        steps: list[int] = []
-        rest = len(self.shape)
-        rest -= sum(1 for each in keys if isinstance(each, slice))
-        at = 0
-        for each in [*keys, Ellipsis] if Ellipsis not in keys else keys:
-            if each is None:
-                shape.append(1)
-                axes.append(0)
-                steps.append(0)
-                continue
-            if each is Ellipsis:
-                count = rest
-            elif isinstance(each, slice) and each == slice(None):
-                count = 1
-            else:
-                refuse(rules.PARAMETER, f"An index expression is indexed with {each!r}.", _NEWAXIS_ERROR)
-                raise AssertionError("refused")
-            for _ in range(count):
-                if at >= len(self.shape):
-                    refuse(rules.PARAMETER, "An index expression is indexed beyond its dimensions.", _NEWAXIS_ERROR)
-                shape.append(self.shape[at])
-                axes.append(self.axes[at])
-                steps.append(self.steps[at] if self.steps else 0)
-                at += 1
+        taken = _taken("".join([_tag(each) for each in (key if type(key) is tuple else (key,))]), len(self.shape))
+        shape = tuple([1 if at < 0 else self.shape[at] for at in taken])
+        axes = tuple([0 if at < 0 else self.axes[at] for at in taken])
         if self.listed is not None:
-            return Index(tuple(shape), axes=tuple(axes), listed=self.listed.reshape(shape))
-        return Index(tuple(shape), self.start, tuple(steps), tuple(axes))
+            return Index(shape, axes=axes, listed=self.listed.reshape(shape))
+        steps = tuple([0 if at < 0 or not self.steps else self.steps[at] for at in taken])
+        return Index(shape, self.start, steps, axes)
 
     # -- arithmetic ---------------------------------------------------------------------------------------------------
 
@@ -176,8 +154,35 @@ class Index:
         return f"<index of shape {list(self.shape)} from {self.bounds()[0]} to {self.bounds()[1]}>"
 
 
+def _tag(key: object) -> str:
+    if key is None:
+        return "n"
+    if key is Ellipsis:
+        return "."
+    if type(key) is slice and key.start is None and key.stop is None and key.step is None:
+        return ":"
+    refuse(rules.PARAMETER, f"An index expression is indexed with {key!r}.", _NEWAXIS_ERROR)
+    raise AssertionError("refused")
+
+
+@functools.lru_cache(1024)
+def _taken(tags: str, count: int) -> tuple[int, ...]:
+    """Which of an index expression's dimensions each one of the result is; -1 for new ones."""
+    made: list[int] = []
+    at = 0
+    for tag in tags if "." in tags else f"{tags}.":
+        taken = 0 if tag == "n" else 1 if tag == ":" else count - tags.count(":")
+        made.extend([-1] if tag == "n" else range(at, at + taken))
+        at += taken
+    if at > count or tags.count(".") > 1:
+        refuse(rules.PARAMETER, "An index expression is indexed beyond its dimensions.", _NEWAXIS_ERROR)
+    return tuple(made)
+
+
 def whole(value: object) -> int | None:
     """The integer that a loop variable or NumPy scalar is; ``None`` for anything else."""
+    if type(value) is int:
+        return value
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         return None
     try:
@@ -194,10 +199,13 @@ def as_index(value: object) -> Index | None:
     return None if number is None else Index((), number)
 
 
+_broadcast = functools.lru_cache(4096)(np.broadcast_shapes)
+
+
 def joined(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that ``shapes`` broadcast to."""
     try:
-        return np.broadcast_shapes(*shapes)
+        return _broadcast(*shapes)
     except ValueError:
         text = " and ".join(str(list(shape)) for shape in shapes)
         refuse(rules.OPERAND_SHAPE, f"Index expressions of shapes {text} do not fit together.", "They must broadcast.")
@@ -220,6 +228,12 @@ def _lined(one: Index, two: Index) -> tuple[tuple[int, ...], Axes]:
 
 
 def _combine(one: Index, other: Any, op: Callable[[Any, Any], Any]) -> Index:
+    number = whole(other)
+    if number is not None and one.listed is None:
+        if op is operator.add or op is operator.sub:
+            return Index(one.shape, op(one.start, number), one.steps, one.axes)
+        if op is operator.mul:
+            return Index(one.shape, one.start * number, tuple([step * number for step in one.steps]), one.axes)
     two = as_index(other)
     if two is None:
         return NotImplemented  # type: ignore[no-any-return]
