@@ -77,8 +77,22 @@ def test_only_the_partitions_of_the_mask_are_read_and_written():
             get(on, dst[0:2])
         assert err.value.rule.name == "uninitialized-read"
         with pytest.raises(KernelRefused) as err:
-            nisa.nc_stream_shuffle(dst, src, [17] + [255] * 31)
+            nisa.nc_stream_shuffle(dst, empty(on, (64, 4)), [16] + [255] * 31)
         assert err.value.rule.name == "uninitialized-read"
+
+
+def test_partitions_that_nothing_wrote_stay_so_where_they_arrive():
+    with core() as on:
+        src, dst = empty(on, (64, 4)), put(on, np.zeros((64, 4), np.float32))
+        on.write(src[16:17], np.full((1, 4), 1.0))
+        nisa.nc_stream_shuffle(dst, src, [16] + [255] * 31)
+        assert get(on, dst[0:32])[:, 0].tolist() == [1.0] + [0.0] * 31
+        assert get(on, dst[33:64]).sum() == 0
+        with pytest.raises(KernelRefused, match="to 63, byte 0 on, the first at") as err:
+            get(on, dst[32:33])
+        assert err.value.rule.name == "uninitialized-read"
+        nisa.nc_stream_shuffle(dst, src, [255] * 32)  # moves nothing
+        assert get(on, dst[0:32]).sum() == 4.0
 
 
 def filled(on, rows, columns=4, **kind):

@@ -2,8 +2,9 @@
 
 Source: NKI ISA API (NKI 0.6.0), ``nc_stream_shuffle``; architecture guide, "Cross-partition data movement".
 
-Only the partitions that the mask names need to be written. A mask that names a partition which ``src`` does not access
-is refused where its result would land in ``dst``: the hardware would read the neighbour's bytes.
+Partitions that nothing wrote stay so where they arrive; a ``src`` of which nothing at all was written is refused. A
+mask that names a partition which ``src`` does not access is refused where its result would land in ``dst``: the
+hardware would read the neighbour's bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.silicon.device import access, checks, rules
+from outcrop.silicon.device import access, carry, checks, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.refusal import refuse
@@ -33,13 +34,27 @@ def nc_stream_shuffle(
     mask = tuple([int(each) for each in shuffle_mask])
     source, kept, needed = core.checked(_check, dst, src, mask)
     if core.values:
-        rows = access.read_needed(core, src, needed)
+        missing: Array | None = None
+        if dst.is_indirect() or src.storage.clobbered_by is not None:
+            rows = access.read_needed(core, src, needed)
+        else:
+            rows, missing = access.read_to_move(core, src)
         moved = rows.reshape(src.shape[0], -1)[source].reshape(dst.shape)
         if kept is None:
             core.write(dst, moved)
         else:
             core.write(dst, moved, ~kept)
+        if missing is not None:
+            lost = missing.reshape(src.shape[0], -1)[source].reshape(dst.shape)
+            _leave_unwritten(dst, lost if kept is None else lost & ~kept, carry.carried(src, missing))
     return core.record("nc_stream_shuffle", Engine.vector, (dst,), (src,), {"shuffle_mask": mask}, name)
+
+
+def _leave_unwritten(dst: Tensor, lost: Array, came: carry.Carried) -> None:
+    """What was moved from partitions that nothing wrote is not written in its new place either."""
+    if lost.any():
+        dst.storage.forget(dst, lost)
+        dst.storage.origin = came.origin
 
 
 def _check(core: Core, dst: Tensor, src: Tensor, mask: tuple[int, ...]) -> tuple[Array, Array | None, Array]:
