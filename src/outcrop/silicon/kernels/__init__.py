@@ -24,6 +24,7 @@ _MODULES = (
     "rope",
     "attention",
     "attention_online",
+    "decode_attention",
     "swiglu",
     "embedding",
     "adamw",

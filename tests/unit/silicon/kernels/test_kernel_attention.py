@@ -55,3 +55,26 @@ def test_online_takes_scores_of_any_size():
     expected, expected_logs = case.reference(*args)
     assert abs(got - expected).max() < 2e-3  # scores in the thousands keep 13 bits behind the point
     assert abs(logs / expected_logs - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"B": 1, "H": 1, "G": 1, "T": 128, "d": 8, "page": 32},
+        {"B": 3, "H": 6, "G": 3, "T": 640, "d": 32, "page": 4},
+        {"B": 2, "H": 32, "G": 8, "T": 256, "d": 128, "page": 1},
+    ],
+)
+def test_decode(sizes, dtype, target):
+    case = kernels.find("decode_attention")
+    args = case.inputs(sizes, dtype, Values(5))
+    case.check(case.run(args, target).result, case.reference(*args), dtype)
+
+
+def test_decode_choices_change_no_value():
+    case = kernels.find("decode_attention")
+    args = case.inputs(case.small, "fp32", Values(6))
+    for tuning in case.tuning.variants():
+        case.check(case.run(args, "trn2", tuning).result, case.reference(*args), "fp32")
