@@ -23,7 +23,7 @@ PLAIN = DmaLaw(
 
 def test_descriptors_are_shared_evenly_by_the_engines() -> None:
     engines = DmaEngines(PLAIN, 4)
-    end = engines.serve(0.0, Descriptors(8, 100, 8), queue="sync", load=True)
+    end = engines.serve(0.0, Descriptors(8, 100, 8), ring="sync", load=True)
     assert end == 700 + 2 * (5 + 10)
     assert engines.busy_ns == 8 * 15
     assert engines.bytes_moved == 800
@@ -31,35 +31,35 @@ def test_descriptors_are_shared_evenly_by_the_engines() -> None:
 
 def test_few_descriptors_use_few_engines() -> None:
     engines = DmaEngines(PLAIN, 4)
-    assert engines.serve(0.0, Descriptors(1, 100, 1), queue="sync", load=False) == 615
+    assert engines.serve(0.0, Descriptors(1, 100, 1), ring="sync", load=False) == 615
     assert sorted(engines.free) == [0.0, 0.0, 0.0, 615]
-    assert engines.serve(0.0, Descriptors(3, 100, 3), queue="scalar", load=False) == 615  # on the three others
+    assert engines.serve(0.0, Descriptors(3, 100, 3), ring="scalar", load=False) == 615  # on the three others
 
 
 def test_a_transfer_waits_for_the_engines() -> None:
     engines = DmaEngines(PLAIN, 2)
-    first = engines.serve(0.0, Descriptors(20, 1000, 20), queue="sync", load=False)
+    first = engines.serve(0.0, Descriptors(20, 1000, 20), ring="sync", load=False)
     assert first == 600 + 10 * 105
-    assert engines.serve(0.0, Descriptors(2, 1000, 2), queue="scalar", load=False) == first + 105
+    assert engines.serve(0.0, Descriptors(2, 1000, 2), ring="scalar", load=False) == first + 105
 
 
 def test_loads_of_one_queue_turn_around_and_those_of_two_do_not() -> None:
     one = DmaEngines(PLAIN, 2)
-    first = one.serve(0.0, Descriptors(20, 1000, 20), queue="sync", load=True)
-    assert one.serve(100.0, Descriptors(2, 1000, 2), queue="sync", load=True) == first + 300 + 105
+    first = one.serve(0.0, Descriptors(20, 1000, 20), ring="sync", load=True)
+    assert one.serve(100.0, Descriptors(2, 1000, 2), ring="sync", load=True) == first + 300 + 105
     two = DmaEngines(PLAIN, 2)
-    first = two.serve(0.0, Descriptors(20, 1000, 20), queue="sync", load=True)
-    assert two.serve(100.0, Descriptors(2, 1000, 2), queue="scalar", load=True) == first + 105
+    first = two.serve(0.0, Descriptors(20, 1000, 20), ring="sync", load=True)
+    assert two.serve(100.0, Descriptors(2, 1000, 2), ring="scalar", load=True) == first + 105
 
 
 def test_software_descriptors_cost_more() -> None:
-    assert DmaEngines(PLAIN, 1).serve(0.0, Descriptors(1, 100, 1), queue="gpsimd", load=True) == 700 + 18
+    assert DmaEngines(PLAIN, 1).serve(0.0, Descriptors(1, 100, 1), ring="gpsimd", software=True, load=True) == 700 + 18
 
 
 def test_memory_bandwidth_is_a_limit_of_its_own() -> None:
     slow = dataclasses.replace(PLAIN, hbm_bytes_per_ns=1.0)
-    assert DmaEngines(slow, 16).serve(0.0, Descriptors(16, 1000, 16), queue="sync", load=True) == 700 + 16000
-    assert DmaEngines(slow, 16).serve(0.0, Descriptors(16, 1000, 16), queue="sync", load=True, hbm=False) == 805
+    assert DmaEngines(slow, 16).serve(0.0, Descriptors(16, 1000, 16), ring="sync", load=True) == 700 + 16000
+    assert DmaEngines(slow, 16).serve(0.0, Descriptors(16, 1000, 16), ring="sync", load=True, hbm=False) == 805
 
 
 def test_transfers_are_cut_by_partition_and_by_dense_run() -> None:

@@ -128,11 +128,11 @@ def test_the_older_compiler_does_columns_of_iterations_as_one() -> None:
     with core() as c:
         columns(c, 4)
         trace = list(c.trace)
-    plain, merged = prepare([trace], laws), prepare([trace], laws, merge=True)
+    plain, merged = prepare([trace], laws), prepare([trace], laws, older=True)
     assert groups_of(trace, plain.waits) == [[1, 3, 5, 7]]
     assert not plain.merged
     assert merged.merged[5] == [1, 3, 5, 7]
-    spans = {s.instruction.index: s for s in predict([trace], "trn2", merge=True).listed.spans}
+    spans = {s.instruction.index: s for s in predict([trace], "trn2", older=True).listed.spans}
     ends = {spans[at].finish for at in (1, 3, 5, 7)}
     assert len(ends) == 1  # one instruction: its results are there together
     [end] = ends
@@ -162,7 +162,7 @@ def test_merged_iterations_that_do_not_fit_together_go_apart() -> None:
             c.record("tensor_reduce", Engine.vector, (column,), (bank,), {"op": "max"})
             c.record("reciprocal", Engine.vector, (second,), (column,))
             c.record("tensor_copy", Engine.vector, (empty(c, (128, 512)),), (bank,))
-        made = predict([list(c.trace)], "trn2", merge=True)
+        made = predict([list(c.trace)], "trn2", older=True)
     assert len(made.listed.spans) == 24
 
 

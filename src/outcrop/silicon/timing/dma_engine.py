@@ -22,9 +22,17 @@ class Descriptors(NamedTuple):
 
 
 def descriptors_of(law: DmaLaw, instruction: Instruction) -> Descriptors:
-    """At least one descriptor per partition and per dense run of either side, and none above the largest size."""
+    """At least one descriptor per partition and per dense run of either side, and none above the largest size.
+
+    A transpose is done on the way: it takes the longer runs, and documents give it nine tenths of the rate.
+    """
     dst = instruction.writes[0]
     src = instruction.reads[0] if instruction.reads else dst
+    if instruction.op == "dma_transpose":
+        run = max(_run_bytes(dst), _run_bytes(src))
+        size = min(run, law.largest_descriptor_bytes)
+        total = _elements(dst) * dst.dtype.itemsize
+        return Descriptors(max(1, -(-total * 10 // (size * 9))), size, max(1, total // run))
     run = max(1, min(_run_bytes(dst), _run_bytes(src)))
     size = min(run, law.largest_descriptor_bytes)
     total = _elements(dst) * max(dst.dtype.itemsize, src.dtype.itemsize)
@@ -57,20 +65,36 @@ class DmaEngines:
         self.hbm_free = 0.0
         self.busy_ns = 0.0
         self.bytes_moved = 0
-        self.load_until: dict[str, float] = {}  # by hardware queue: the end of its last load
+        self.load_until: dict[str, float] = {}  # by hardware ring: the end of its last load
+        self.last_ring = ""
 
-    def serve(self, issued_ns: float, descriptors: Descriptors, *, queue: str, load: bool, hbm: bool = True) -> float:
-        """When a transfer whose trigger ends at ``issued_ns`` on ``queue`` has served its last descriptor."""
+    def serve(
+        self,
+        issued_ns: float,
+        descriptors: Descriptors,
+        *,
+        ring: str,
+        load: bool,
+        software: bool = False,
+        hbm: bool = True,
+    ) -> float:
+        """When a transfer whose trigger ends at ``issued_ns`` has served its last descriptor.
+
+        ``ring`` names what holds its descriptors. Transfers of one ring follow each other; those of another fill gaps.
+        """
         law = self.law
-        software = queue == "gpsimd"
         start = issued_ns + (law.load_dispatch_ns if load else law.store_dispatch_ns)
-        if load and not software and self.load_until.get(queue, 0.0) > start:
-            start = max(start, self.load_until[queue]) + law.load_turnaround_ns
+        if load and not software and self.load_until.get(ring, 0.0) > start:
+            start = max(start, self.load_until[ring]) + law.load_turnaround_ns
         fixed = law.per_descriptor_ns + (law.software_per_descriptor_ns if software else 0.0)
         each_ns = fixed + descriptors.size_bytes / law.bytes_per_ns
         stall, share = (
             (law.load_stall_ns, law.load_stall_share) if load else (law.store_stall_ns, law.store_stall_share)
         )
+        late = 0.0
+        if ring != self.last_ring:  # the engines have others' descriptors to go on with
+            stall, late = 0.0, stall
+        self.last_ring = ring
         whole, rest = divmod(descriptors.pieces, self.engines)
         free = self.free
         end = start
@@ -95,6 +119,7 @@ class DmaEngines:
         if hbm:  # one core's share of the memory's bandwidth
             self.hbm_free = max(self.hbm_free, start) + descriptors.total_bytes / law.hbm_bytes_per_ns
             end = max(end, self.hbm_free)
+        end += late
         if load and not software:
-            self.load_until[queue] = end
+            self.load_until[ring] = end
         return end

@@ -84,19 +84,19 @@ def predict(
     chip: Chip | str | None = None,
     *,
     laws: Laws | None = None,
-    merge: bool | None = None,
+    older: bool | None = None,
 ) -> Prediction:
     """Predict an executed kernel, or the traces of its cores, on a chip (the run's own if not given).
 
-    ``merge`` says whether the compiler merges equal instructions of loop iterations, as that of the older language
-    does; without it, a run of that language is merged and any other is not.
+    ``older`` tells that the compiler is that of the older kernel language, which merges loop iterations; without it,
+    a run of that language is taken so, and any other is not.
     """
-    name, traces, own, older = _opened(run)
+    name, traces, own, was_older = _opened(run)
     target = chips.load(chip) if isinstance(chip, str) else chip or own or chips.load()
     found = laws or load(target.name)
     limits, engines = limits_of(target), target.core.dma.engines.int_in("count")
     with collector_paused():
-        prepared = prepare(traces, found, merge=older if merge is None else merge)
+        prepared = prepare(traces, found, older=was_older if older is None else older)
         program = replay_program(prepared, limits, engines, "program")
         listed = [replay_program(prepared, limits, engines, "listed", phase) for phase in _phases(found, program)]
     totals = [each.total_ns for each in listed]

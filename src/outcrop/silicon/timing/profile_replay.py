@@ -193,7 +193,7 @@ class _Run:
         each = min(size, law.largest_descriptor_bytes)
         is_load = int(row.attributes.get("dst_addr_imm", "0x0"), 16) >> 36 == _ON_CHIP
         cut = Descriptors(rows * (size // each), each, rows)
-        finish = self.dma.serve(busy, cut, queue=ENGINES.get(name, "sync"), load=is_load) + law.completion_ns
+        finish = self.dma.serve(busy, cut, ring=name, load=is_load, software=software) + law.completion_ns
         semaphore = int(row.attributes.get("semaphore", "-1"))
         self.dma_posts.setdefault(semaphore, []).append(finish)
         self.last_completion = max(self.last_completion, finish)

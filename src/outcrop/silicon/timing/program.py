@@ -24,6 +24,7 @@ from outcrop.silicon.timing.timeline import QUEUES
 
 _TENSOR, _GPSIMD = QUEUES.index("tensor"), QUEUES.index("gpsimd")
 _SCALAR, _SYNC = QUEUES.index("scalar"), QUEUES.index("sync")
+_RINGS = 4  # over which transfers are spread where the kernel leaves it open
 _IN_EVERY_TABLE = frozenset({"copy", "identity"})
 _TABLE_OPS = frozenset({"activation", "activation_reduce", "activate2"})
 
@@ -43,6 +44,7 @@ class Transfer(NamedTuple):
     """A DMA: how its descriptors come to be, and what they move."""
 
     path: str  # hardware, software or static
+    ring: str  # which descriptors it follows
     descriptors: Descriptors
     generation_ns: float
     load: bool
@@ -69,21 +71,25 @@ class Program:
         return len(self.bounds) - 1
 
 
-def prepare(traces: Sequence[Sequence[Instruction]], laws: Laws, *, merge: bool = False) -> Program:
-    """Everything about the traces that does not depend on their order in time; ``merge`` as ``merging`` says."""
+def prepare(traces: Sequence[Sequence[Instruction]], laws: Laws, *, older: bool = False) -> Program:
+    """Everything about the traces that does not depend on their order in time.
+
+    ``older`` does as the compiler of the older kernel language does in the profiles: equal instructions of loop
+    iterations are merged (see ``merging``), and the caller's tensors move by software descriptors.
+    """
     made = Program(laws, [], [], [], [], [], {}, {}, bounds=[0])
     members = _members(traces)
     for core, trace in enumerate(traces):
         base = len(made.instructions)
-        arguments = _arguments(trace)
+        arguments = _arguments(trace) if older else set()
         found = edges(trace)
         made.instructions.extend(trace)
         made.core_of.extend([core] * len(trace))
-        made.works.extend([work_of(laws, each, arguments, members) for each in trace])
+        made.works.extend([work_of(laws, each, arguments, members, older) for each in trace])
         made.waits.extend(found if base == 0 else [_shifted(each, base) for each in found])
         made.bounds.append(base + len(trace))
         _note_blocks(made, base)
-        if merge:
+        if older:
             _note_merged(made, base, groups_of(trace, found))
     made.consumers = [[] for _ in made.instructions]
     for index, mine in enumerate(made.waits):
@@ -149,11 +155,11 @@ def _arguments(trace: Sequence[Instruction]) -> set[int]:
     return read ^ written
 
 
-def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: dict[int, int]) -> Work:
+def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: dict[int, int], older: bool) -> Work:
     """Queue and cost of one instruction."""
     op = instruction.op
     if op in cost.DMA_OPS:
-        return _dma_work(laws, instruction, arguments)
+        return _dma_work(laws, instruction, arguments, older)
     meeting = instruction.params.get("meeting")
     if meeting is not None:
         took = meeting_ns(laws, instruction, members[meeting])
@@ -170,13 +176,15 @@ def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: 
     )
 
 
-def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int]) -> Work:
+def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int], older: bool) -> Work:
     law = laws.dma
     if "broadcast_partitions" in instruction.params:
         return _broadcast_work(laws, instruction)
     queue, path = path_of(laws, instruction, arguments)
     cut = descriptors_of(law, instruction)
     load = is_load(instruction)
+    open_choice = not older and instruction.params.get("dge_mode_asked", "unknown") == "unknown"
+    ring = f"{QUEUES[queue]} {instruction.index % _RINGS if open_choice else 0}"
     hbm = not all(each.allocation.on_chip for each in instruction.accesses())
     generation = 0.0
     issue = law.hardware_issue_ns
@@ -187,7 +195,7 @@ def _dma_work(laws: Laws, instruction: Instruction, arguments: set[int]) -> Work
         issue = law.static_issue_ns
     each_ns = law.per_descriptor_ns + cut.size_bytes / law.bytes_per_ns
     latency = issue + generation + law.load_dispatch_ns + cut.pieces * each_ns / 16 + law.completion_ns
-    return Work(queue, latency, generation + issue, None, Transfer(path, cut, generation, load, hbm))
+    return Work(queue, latency, generation + issue, None, Transfer(path, ring, cut, generation, load, hbm))
 
 
 def _broadcast_work(laws: Laws, instruction: Instruction) -> Work:
@@ -203,8 +211,8 @@ def _broadcast_work(laws: Laws, instruction: Instruction) -> Work:
 def path_of(laws: Laws, instruction: Instruction, arguments: set[int]) -> tuple[int, str]:
     """The queue that triggers a DMA, and who makes its descriptors.
 
-    Where the kernel leaves it open we do as the compiler of the profiles did: the caller's tensors, whose addresses
-    are known only at run time, go by software on GpSimd; the kernel's own come in on Sync and go out on Scalar.
+    Where the kernel leaves it open, loads are triggered by Sync and stores by Scalar. The compiler of the profiles,
+    that of the older language, has software on GpSimd move ``arguments``, whose addresses are known only at run time.
     """
     mode = instruction.params.get("dge_mode")
     if mode == "swdge":

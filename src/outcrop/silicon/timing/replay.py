@@ -209,7 +209,9 @@ class _Run:
         moved = work.transfer
         assert moved is not None
         busy = begin + work.occupancy_ns
-        served = core.dma.serve(busy, moved.descriptors, queue=QUEUES[work.queue], load=moved.load, hbm=moved.hbm)
+        served = core.dma.serve(
+            busy, moved.descriptors, ring=moved.ring, load=moved.load, software=moved.path == "software", hbm=moved.hbm
+        )
         return begin, busy, served + self.laws.dma.completion_ns
 
     def _meet(self, members: Sequence[int]) -> None:
