@@ -33,7 +33,7 @@ from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.dynamic_loops import loops_of
 from outcrop.silicon.device.packing import Lived, first_fit, quadrants_of
 from outcrop.silicon.device.record import Allocation, Instruction
-from outcrop.silicon.device.refusal import refuse, relaxing
+from outcrop.silicon.device.refusal import advise, refuse, relaxing
 from outcrop.silicon.device.regions import Engine, MemoryRegion
 
 SBUF_CAPACITY = rules.rule(
@@ -41,6 +41,12 @@ SBUF_CAPACITY = rules.rule(
     "The tensors alive at any one instruction fit into SBUF together, with loads as late as can be.",
     rules.ARCHITECTURE + "; that the compiler chooses when loads start: aws-neuron/nki-library, "
     "core/output_projection/output_projection_tkg.py",
+)
+SBUF_SPILL = rules.rule(
+    "sbuf-spill",
+    "Older language: tensors alive at once beyond SBUF are saved to HBM and loaded again, which costs time.",
+    "AWS Neuron SDK 2.26, NKI performance guide: compiler generated spilling of intermediate data",
+    advisory=True,
 )
 PSUM_CAPACITY = rules.rule(
     "psum-capacity", "The tensors alive at any one instruction fit into the banks of PSUM.", rules.ARCHITECTURE
@@ -65,13 +71,17 @@ class Usage:
     unplaced: tuple[Allocation, ...] = ()  # fit by size, but first fit found no hole for them
 
 
-def place(core: Core) -> tuple[Usage, ...]:
-    """Give every automatic allocation its address; refuses what cannot fit, with the peak set and its lines."""
+def place(core: Core, *, spills: bool = False) -> tuple[Usage, ...]:
+    """Give every automatic allocation its address; refuses what cannot fit, with the peak set and its lines.
+
+    With ``spills`` what does not fit into SBUF is only warned of: the compiler of the older language saves tensors to
+    HBM for a while. Those moves are not in the trace; the tensors have no address.
+    """
     lifetimes = _lifetimes(core, [each.first_use for each in core.allocations])
     made = []
     for region in (MemoryRegion.sbuf, MemoryRegion.psum):
         lived = [each for each in lifetimes if each.allocation.region is region]
-        usage = _usage(core, region, lived)
+        usage = _usage(core, region, lived, spills)
         if region is MemoryRegion.psum:
             _require_bank_starts(core, lived)
             _require_banks(core, lived)
@@ -174,7 +184,7 @@ def _carried(spans: list[_Span], starts: list[int], first: int, last: int) -> tu
 
 
 def _usage(
-    core: Core, region: MemoryRegion, lived: list[Lived]
+    core: Core, region: MemoryRegion, lived: list[Lived], spills: bool
 ) -> tuple[MemoryRegion, int, int, int, tuple[Allocation, ...]]:
     """The fullest moment; refused where it needs more than there is."""
     limit = core.limits.sbuf_row_bytes if region is MemoryRegion.sbuf else core.limits.psum_row_bytes
@@ -187,6 +197,8 @@ def _usage(
     alive = _alive(lived, at)
     if peak > limit:
         rule = SBUF_CAPACITY if region is MemoryRegion.sbuf else PSUM_CAPACITY
+        if rule is SBUF_CAPACITY and spills:
+            rule = SBUF_SPILL
         _refuse(core, rule, at, _sizes(alive, peak, limit, region), _advice(region))
     return region, peak, limit, at, tuple(alive)
 
@@ -329,4 +341,4 @@ def _advice(region: MemoryRegion) -> str:
 
 def _refuse(core: Core, rule: rules.Rule, at: int, message: str, remedy: str) -> None:
     with relaxing(core.settings.relaxed, core.warned):
-        refuse(rule, message, remedy, core.trace[at].source)
+        (advise if rule.advisory else refuse)(rule, message, remedy, core.trace[at].source)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from outcrop.base.errors import UserError
-from outcrop.silicon.device.rules import KernelRefused
+from outcrop.silicon.device.rules import KernelRefused, KernelWarning
 from outcrop.silicon.nki import legacy
 from outcrop.silicon.nki.activate import activate
 from outcrop.silicon.nki.defaults import defaults
@@ -414,3 +414,42 @@ def test_what_needs_a_tracer_says_so() -> None:
         nki.simulate_kernel(lambda x: nl.exp(nl.loop_reduce(nl.load(x), np.add, [])), floats(4, 4))
     with pytest.raises(UserError, match="all_reduce"):
         nki.simulate_kernel(lambda x: nl.all_reduce(nl.load(x), np.add, 0), floats(4, 4))
+
+
+def test_what_does_not_fit_into_sbuf_is_spilled_with_a_warning():
+    def kernel(x):
+        made = nl.ndarray((80, nl.par_dim(128), 1024), dtype=np.float32, buffer=nl.sbuf)
+        out = nl.ndarray((80, 128, 1024), dtype=np.float32, buffer=nl.shared_hbm)
+        tile = nl.load(x)
+        for at in range(80):
+            made[at] = nl.add(tile, float(at))
+        for at in range(80):
+            nl.store(out[at], nl.multiply(made[at], 2.0))
+        return out
+
+    x = floats(128, 1024)
+    with pytest.warns(KernelWarning, match=r"\[sbuf-spill\] \d+ tensors alive at once"):
+        found = nki.simulate_kernel(nki.jit(kernel), x)
+    np.testing.assert_allclose(found, 2 * (x + np.arange(80, dtype=np.float32)[:, None, None]))
+
+
+def test_brackets_that_come_back_with_other_starts_and_axes():
+    """One family of places serves them all: offsets, negative starts and the axes of masks stay right."""
+
+    def kernel(x):
+        out = nl.ndarray((128, 24), dtype=np.float32, buffer=nl.shared_hbm)
+        tile = nl.load(x)
+        made = nl.ndarray((4, nl.par_dim(128), 6), dtype=np.float32, buffer=nl.sbuf)
+        for block in nl.affine_range(4):
+            rows, columns = nl.arange(128)[:, None], nl.arange(6)[None, :]
+            made[block - 4, rows, columns] = nl.add(tile[rows, columns + 6 * block], 1.0, mask=rows < 128 - block)
+            nl.store(out[:, 6 * block : 6 * block + 6], made[block, :, 0:6])
+        return out
+
+    x = floats(128, 24)
+    expected = x + 1
+    for block in range(1, 4):
+        expected[128 - block :, 6 * block : 6 * block + 6] = 0
+    np.testing.assert_allclose(nki.simulate_kernel(nki.jit(kernel), x), expected)
+    with pytest.raises(KernelRefused, match="out-of-bounds"):
+        nki.simulate_kernel(nki.jit(kernel), floats(128, 23))

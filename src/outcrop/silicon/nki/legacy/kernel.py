@@ -154,7 +154,7 @@ def run_kernel(
             value = function(*_tiles(given), **{name: _tiles(each) for name, each in named.items()})
         outputs: list[Array] = []
         result = _arrays(core, value, inputs, outputs)
-        usages = (place(core),)
+        usages = (place(core, spills=True),)
     inputs.write_back()
     warned = tuple(Warned(rule.name, message, source) for rule, message, source in core.warned)
     made = Run(getattr(func, "__name__", "kernel"), machine, (result,), tuple(outputs), usages, warned)
