@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_not_kept():
 
 
 def test_what_is_written_in_between_is_loaded_again():
-    def kernel(a):  # noqa: ANN202
+    def kernel(a):
         from outcrop.silicon.nki import isa as nisa
         from outcrop.silicon.nki import language as nl
 
@@ -174,7 +174,6 @@ def test_gpsimd_does_not_reach_psum():
 def test_every_engine_that_is_offered_is_one_that_the_language_takes():
     """The same instruction, asked for on the offered engine, is not refused; on one not offered it may be."""
     import kernel_rig
-
     from outcrop.silicon.device.settings import limits_of
     from outcrop.silicon.nki import isa as nisa
     from outcrop.silicon.nki import language as nl
