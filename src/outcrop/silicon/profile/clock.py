@@ -39,12 +39,12 @@ class Replayed(NamedTuple):
 
 @dataclass(frozen=True)
 class Clock:
-    """Laws and limits of one chip. ``merge`` is for kernels of the older language, whose compiler merges loops."""
+    """Laws and limits of one chip. ``older`` is for kernels of the older language, whose compiler does otherwise."""
 
     chip: Chip
     laws: Laws
     limits: Limits
-    merge: bool = False
+    older: bool = False
 
     @property
     def dma_engines(self) -> int:
@@ -52,11 +52,11 @@ class Clock:
 
     def predict(self, run: Run) -> Prediction:
         """Expected time, bracket and validated error."""
-        return predict(run, self.chip, laws=self.laws, merge=self.merge)
+        return predict(run, self.chip, laws=self.laws)
 
     def replay(self, traces: Traces) -> Replayed:
         """The first of the replays that a prediction averages."""
-        program = prepare(traces, self.laws, merge=self.merge)
+        program = prepare(traces, self.laws, older=self.older)
         phase = self._phases()[0]
         timeline = replay_program(program, self.limits, self.dma_engines, "listed", phase)
         if self._is_long(timeline) and phase:
