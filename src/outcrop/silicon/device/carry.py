@@ -49,7 +49,7 @@ def carried(tensor: Tensor, missing: Array) -> Carried:
 
 def told(tensor: Tensor, missing: Array) -> str:
     """What is missing, in words."""
-    first = [int(each) for each in np.argwhere(missing)[0]]
+    first = [int(each) for each in np.unravel_index(int(missing.argmax()), missing.shape)]
     return (
         f"{int(np.count_nonzero(missing))} of {missing.size} elements of {tensor.describe()}, the first at {first}, "
         f"were never written (allocated at {tensor.storage.allocation.source})"
