@@ -26,6 +26,8 @@ _MODULES = (
     "attention_online",
     "decode_attention",
     "swiglu",
+    "swiglu_backward",
+    "reduced_matmul",
     "embedding",
     "adamw",
     "cross_entropy",

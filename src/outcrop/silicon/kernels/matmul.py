@@ -35,22 +35,29 @@ class MatmulTuning(Tuning):
 @jit
 def matmul(a_t: nl.NkiTensor, b: nl.NkiTensor, tuning: MatmulTuning = MatmulTuning()) -> nl.NkiTensor:
     """``a_t.T @ b``: ``a_t`` is ``[K, M]``, ``b`` is ``[K, N]``, of one type, as is the result (bf16 for float8)."""
-    depth, rows = a_t.shape
-    columns = b.shape[1]
     is_pairs = a_t.dtype in (nl.float8_e4m3, nl.float8_e5m2)
-    out = nl.ndarray((rows, columns), nl.bfloat16 if is_pairs else a_t.dtype, buffer=nl.shared_hbm)
+    dtype = nl.bfloat16 if is_pairs else a_t.dtype
+    out = nl.ndarray((a_t.shape[1], b.shape[1]), dtype, buffer=nl.shared_hbm)
+    multiply(out, [a_t], [b], tuning)
+    return out
+
+
+def multiply(out: nl.NkiTensor, a_parts: list[nl.NkiTensor], b_parts: list[nl.NkiTensor], tuning: MatmulTuning) -> None:
+    """``out = sum of a.T @ b`` over pairs of tensors in HBM."""
+    rows, columns = out.shape
+    is_pairs = a_parts[0].dtype in (nl.float8_e4m3, nl.float8_e5m2)
     turn = 0
     for m, height in steps(rows, tuning.block_m):
-        a_tiles = []
+        a_tiles: list[nl.NkiTensor] = []
         for n, width in steps(columns, tuning.block_n):
-            b_tiles = []
-            for k in range(0, depth, P * tuning.load_rows):  # in the order in which products need them
-                stop = min(k + P * tuning.load_rows, depth)
-                if n == 0:
-                    a_tiles += load_rows(a_t[k:stop, m : m + height], 0)
-                b_tiles += load_rows(b[k:stop, n : n + width], 1)
+            b_tiles: list[nl.NkiTensor] = []
+            for part in range(len(a_parts)):
+                a_t, b = a_parts[part], b_parts[part]
+                for k, depth in steps(b.shape[0], P * tuning.load_rows):  # in the order in which products need them
+                    if n == 0:
+                        a_tiles += load_rows(a_t[k : k + depth, m : m + height], 0)
+                    b_tiles += load_rows(b[k : k + depth, n : n + width], 1)
             turn = multiply_block(out[m : m + height, n : n + width], a_tiles, b_tiles, is_pairs, tuning, turn)
-    return out
 
 
 def load_rows(src: nl.NkiTensor, turn: int) -> list[nl.NkiTensor]:

@@ -73,3 +73,14 @@ def load_rows_of(src: nl.NkiTensor) -> list[nl.NkiTensor]:
         copy(tile, src[start : start + height, :], start // P)
         tiles.append(tile)
     return tiles
+
+
+def turn_matrix(src: nl.NkiTensor) -> nl.NkiTensor:
+    """A ``[T, D]`` matrix in HBM as a new ``[D, T]`` one, by way of the tensor engine, 512 rows at a time."""
+    length, size = src.shape
+    made = nl.ndarray((size, length), src.dtype, buffer=nl.private_hbm)
+    for start, height in steps(length, nl.tile_size.psum_bank_fmax):
+        tiles = turn_rows(load_rows_of(src[start : start + height, :]))
+        for at in range(len(tiles)):
+            copy(made[at * P : at * P + tiles[at].shape[0], start : start + height], tiles[at], at)
+    return made
