@@ -26,6 +26,7 @@ from outcrop.silicon.conformance.causes import first_line
 from outcrop.silicon.conformance.isolation import Finished, run_isolated
 from outcrop.silicon.conformance.wire import VARIABLE, Plan
 from outcrop.silicon.device.rules import KernelRefused, relaxed_names
+from outcrop.silicon.nki.frontend import preload
 
 
 class _Session:
@@ -152,6 +153,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         return True
     done = set(plan.done)
     items = {item.nodeid: item for item in session.items[:: plan.stride] if item.nodeid not in done}
+    if len(items) > _FEW:
+        preload(_kernel_files(session.config.rootpath))
     gc.collect()
     gc.freeze()  # children share these pages
     cases = ((case, lambda item=item: _run(item)) for case, item in items.items())
@@ -161,6 +164,16 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         session.testsfailed += line["outcome"] != "passed" and line["outcome"] != "skipped"
         _Session.write(case=each.case, seconds=round(each.seconds, 3), peak_bytes=each.peak_bytes, **line)
     return True
+
+
+_FEW = 4  # cases, for which sources are not read in advance
+
+
+def _kernel_files(root: Path) -> list[str]:
+    """Sources that were imported from the checkout, other than tests."""
+    files = {getattr(module, "__file__", None) for module in sys.modules.values()}
+    inside = [each for each in files if each is not None and each.endswith(".py") and Path(each).is_relative_to(root)]
+    return sorted(each for each in inside if not Path(each).name.startswith(("test_", "conftest")))
 
 
 def _run(item: pytest.Item) -> bytes:

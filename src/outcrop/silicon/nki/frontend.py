@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,6 +88,13 @@ def check_arguments(function: Callable[..., Any], args: Sequence[Any], kwargs: M
 
 
 _known: dict[CodeType, tuple[Finding, ...]] = {}
+
+
+def preload(files: Iterable[str]) -> None:
+    """Read kernels' files now: for a process that forks others, which then need not."""
+    for file in files:
+        if not _foreign_file(file):
+            _definitions(file, _version(file))
 
 
 def lint(function: Callable[..., Any]) -> Iterator[Finding]:
@@ -266,7 +273,10 @@ _BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def _definition(code: CodeType) -> ast.FunctionDef | None:
-    path = Path(code.co_filename)
-    version = path.stat().st_mtime_ns if path.is_file() else 0
-    found = _definitions(code.co_filename, version).get(code.co_firstlineno)
+    found = _definitions(code.co_filename, _version(code.co_filename)).get(code.co_firstlineno)
     return found if found is not None and found.name == code.co_name else None
+
+
+def _version(file: str) -> int:
+    path = Path(file)
+    return path.stat().st_mtime_ns if path.is_file() else 0
