@@ -24,6 +24,7 @@ _MODULES = (
     "rope",
     "attention",
     "attention_online",
+    "attention_backward",
     "decode_attention",
     "swiglu",
     "swiglu_backward",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 
 from outcrop.silicon import kernels
@@ -78,3 +79,43 @@ def test_decode_choices_change_no_value():
     args = case.inputs(case.small, "fp32", Values(6))
     for tuning in case.tuning.variants():
         case.check(case.run(args, "trn2", tuning).result, case.reference(*args), "fp32")
+
+
+def check_backward(sizes, dtype, target, causal=True, window=0, **options):
+    case, forward = kernels.find("attention_backward"), kernels.find("attention")
+    q, k, v, _, _, grad = case.inputs(sizes, dtype, Values(5))
+    out, logs = forward.reference(q, k, v, causal=causal, window=window)
+    args = (q, k, v, out.astype(q.dtype), logs.astype("float32"), grad)
+    run = case.kernel.with_settings(target=target).run(*args, causal=causal, window=window, **options)
+    case.check(run.result, case.reference(*args, causal=causal, window=window), dtype)
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_backward(sizes, dtype, target):
+    check_backward(sizes, dtype, target)
+
+
+@pytest.mark.parametrize(("causal", "window"), MASKS)
+def test_backward_masks(causal, window):
+    check_backward({"H": 2, "G": 1, "T": 650, "d": 32}, "fp32", "trn2", causal, window)
+
+
+def test_backward_choices_change_no_value():
+    for tuning in kernels.find("attention_backward").tuning.variants():
+        check_backward({"H": 2, "G": 2, "T": 600, "d": 8}, "fp32", "trn2", tuning=tuning)
+
+
+def test_backward_is_the_gradient_of_attention():
+    case, forward = kernels.find("attention_backward"), kernels.find("attention")
+    args = case.inputs({"H": 2, "G": 1, "T": 5, "d": 3}, "fp32", Values(8))
+    gradients, grad = case.run(args).result, args[5]
+    for which, gradient in enumerate(gradients):
+        for at in np.ndindex(*gradient.shape):
+            sums = []
+            for step in (1e-5, -1e-5):
+                moved = [np.array(each, np.float64) for each in args[:3]]
+                moved[which][at] += step
+                sums.append((forward.reference(*moved)[0] * grad).sum())
+            assert abs(gradient[at] - (sums[0] - sums[1]) / 2e-5) < 1e-4
