@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -453,3 +455,25 @@ def test_brackets_that_come_back_with_other_starts_and_axes():
     np.testing.assert_allclose(nki.simulate_kernel(nki.jit(kernel), x), expected)
     with pytest.raises(KernelRefused, match="out-of-bounds"):
         nki.simulate_kernel(nki.jit(kernel), floats(128, 23))
+
+
+def test_bytes_of_dead_tiles_are_free_without_the_garbage_collector():
+    seen: list[weakref.ref[Any]] = []
+
+    def kernel(x):
+        tile = nl.load(x)
+        made = nl.ndarray(tile.shape, dtype=np.float32, buffer=nl.sbuf)
+        for _ in range(3):
+            result = nl.add(tile, 1.0)
+            seen.append(weakref.ref(result.source.storage))
+            made[...] = result
+            del result
+            assert seen[-1]() is None
+        return out_of(made)
+
+    gc.disable()
+    try:
+        np.testing.assert_array_equal(nki.simulate_kernel(nki.jit(kernel), floats(8, 4)), floats(8, 4) + 1)
+    finally:
+        gc.enable()
+    assert len(seen) == 3

@@ -10,8 +10,10 @@ Relaxed beside the current language: on-chip tensors may be returned, which the 
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ from outcrop.silicon.nki.legacy.masks import rewritten
 from outcrop.silicon.nki.legacy.memory import SHARED
 from outcrop.silicon.nki.legacy.tile import Tile, around
 from outcrop.silicon.nki.run import Run, Warned
+
+_NEW_OBJECTS = 20_000  # between collections of the youngest; some 1,000 instructions
 
 
 class LegacyKernel:
@@ -120,6 +124,18 @@ def simulate_kernel(kernel: Any, *args: Any, **kwargs: Any) -> Any:
     return made.run(*args, **kwargs).result
 
 
+@contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """Python's garbage collector looks at the growing trace less often; dead tiles go without it."""
+    before = gc.get_threshold()
+    if before[0]:
+        gc.set_threshold(max(before[0], _NEW_OBJECTS), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 # -- one run ----------------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +162,7 @@ def run_kernel(
     named = {name: inputs.convert(_plain(each), name) for name, each in kwargs.items()}
     function = rewritten(func)
     value: Any = None
-    with core.active():
+    with core.active(), _fewer_collections():
         shared: list[Tensor] = []
         for point in programs.points(grid):
             core.state[programs.POINT] = (grid, point)

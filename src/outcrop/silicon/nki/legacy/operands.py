@@ -52,7 +52,7 @@ def vector(value: Any, region: Region | None, rows: int, *, wide: bool = True) -
     if wide and given.kind is not dtypes.float32:
         given = results.copied(given, dtypes.float32)
     elif given.made is not None:
-        given.made.used()
+        given.made.used(given)
     return given.device(rows_of(region, given.shape))
 
 

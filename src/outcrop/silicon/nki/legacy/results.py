@@ -30,22 +30,24 @@ from outcrop.silicon.nki.legacy.tile import Tile, around
 
 
 class Made:
-    """The instruction that returned a tile, while nothing else has looked at the tile."""
+    """The instruction that returned a tile, while nothing else has looked at the tile.
 
-    __slots__ = ("instruction", "moved", "region", "tile")
+    It does not hold the tile: a cycle would keep the bytes of dead tiles until the garbage collector runs.
+    """
 
-    def __init__(self, tile: Tile, instruction: Instruction | None, region: Region | None) -> None:
-        self.tile = tile
+    __slots__ = ("instruction", "moved", "region")
+
+    def __init__(self, instruction: Instruction | None, region: Region | None) -> None:
         self.instruction = instruction
         self.region = region
         self.moved = False
 
-    def used(self) -> None:
+    def used(self, tile: Tile) -> None:
         """Someone reads the tile itself: if its values had been moved, the instruction wrote here as well."""
-        self.tile.made = None
+        tile.made = None
         if self.moved and self.instruction is not None:
-            allocation = self.tile.source.storage.allocation
-            self.instruction.writes = (*self.instruction.writes, self.tile.source.access())
+            allocation = tile.source.storage.allocation
+            self.instruction.writes = (*self.instruction.writes, tile.source.access())
             allocation.first_use = self.instruction.index
 
 
@@ -60,9 +62,9 @@ def finish(tile: Tile, region: Region | None, instruction: Instruction | None = 
     if region is not None:
         zero_rest(core, tile)
     if region is not None and region.empty:
-        tile.made = Made(tile, None, region)
+        tile.made = Made(None, region)
     elif instruction is not None or core.trace:
-        tile.made = Made(tile, instruction or core.trace[-1], region)
+        tile.made = Made(instruction or core.trace[-1], region)
     return tile
 
 

@@ -128,7 +128,7 @@ class Tile:
     def device(self, region: Region | None = None) -> Tensor:
         """The device tensor for the positions that a region leaves; refuses those outside the tensor."""
         if self.made is not None:
-            self.made.used()
+            self.made.used(self)
         if region is not None:
             return resolution.resolve(self, region)
         if self._device is None:
@@ -140,7 +140,7 @@ class Tile:
     def __getitem__(self, key: Any) -> Tile:
         made = Tile(self.source, access.place(self, key))
         if self.made is not None:
-            self.made.used()
+            self.made.used(self)
         return made
 
     def __setitem__(self, key: Any, value: Any) -> None:
