@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-ENDINGS = {".py", ".json", ".toml", ".safetensors", ".md", ".typed", ".txt"}
+ENDINGS = {".py", ".json", ".toml", ".safetensors", ".md", ".typed", ".txt", ".html", ".css", ".js"}
 
 
 @pytest.fixture(scope="module")
