@@ -153,11 +153,11 @@ def _nkibench(file: str, reference: int) -> Callable[[Path], object]:
         folder = sources / "AccelOpt" / "NKIBench"
         task = module(folder / "reference" / f"{file}_numpy_{reference}.py")
         real = np.random.normal
-        np.random.normal = lambda loc=0, scale=1, size=None: np.zeros(size, FP32)  # type: ignore[assignment,misc]
+        np.random.normal = lambda loc=0, scale=1, size=None: np.zeros(size, FP32)  # type: ignore[assignment]
         try:
             args: Sequence[Any] = task.transform_to_nki_inputs(task.get_inputs())
         finally:
-            np.random.normal = real  # type: ignore[method-assign]
+            np.random.normal = real
         return module(folder / "kernels" / f"{file}_0.py").kernel(*args)
 
     return run

@@ -55,9 +55,7 @@ class _Finder:
     def __init__(self, trace: Sequence[Instruction]) -> None:
         self.shapes: dict[tuple[object, ...], _Shape] = {}
         self.places: dict[object, _Place] = {}
-        read = {a.allocation.index for one in trace for a in one.reads if not a.allocation.on_chip}
-        written = {a.allocation.index for one in trace for a in one.writes if not a.allocation.on_chip}
-        self.shared = read & written  # other HBM tensors order nothing; writes alone go to places apart
+        self.shared = hbm_of(trace, "reads") & hbm_of(trace, "writes")  # others order nothing
 
     def touch(self, index: int, access: Access) -> tuple[_Place, _Touch] | None:
         allocation = access.allocation
@@ -128,6 +126,17 @@ def _forget_covered(touch: _Touch, place: _Place) -> None:
                 kept = [e for e in entries if not (low <= e[1] and e[2] <= high and first <= e[3] and e[4] <= last)]
                 if len(kept) != len(entries):
                     table[bucket] = kept
+
+
+def hbm_of(trace: Sequence[Instruction], side: str) -> set[int]:
+    """The HBM tensors that a trace ``reads`` or ``writes``."""
+    found: dict[int, bool] = {}
+    for one in trace:
+        for access in getattr(one, side):
+            allocation = access.allocation
+            if allocation.index not in found:
+                found[allocation.index] = not allocation.on_chip
+    return {index for index, outside in found.items() if outside}
 
 
 def edges(trace: Sequence[Instruction]) -> list[tuple[Edge, ...]]:

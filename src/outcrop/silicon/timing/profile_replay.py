@@ -208,7 +208,7 @@ def _phase(profile: DeviceProfile, laws: Laws, origin: int) -> float:
     """Where the grid of the activity limit lies, from a change of state in the profile."""
     if laws.throttle is None or not profile.limits:
         return 0.0
-    return (profile.limits[0].start - origin) % laws.throttle.window_ns
+    return (profile.limits[-1].start - origin) % laws.throttle.window_ns  # the first may begin with the recording
 
 
 def _first_trigger(rows: Sequence[ProfiledInstruction]) -> float:

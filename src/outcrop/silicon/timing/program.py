@@ -14,7 +14,7 @@ from typing import NamedTuple
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.regions import Engine
 from outcrop.silicon.timing import cost
-from outcrop.silicon.timing.dependence import Edge, edges
+from outcrop.silicon.timing.dependence import Edge, edges, hbm_of
 from outcrop.silicon.timing.dma_engine import Descriptors, descriptors_of, is_load
 from outcrop.silicon.timing.laws import Laws
 from outcrop.silicon.timing.meetings import meeting_ns
@@ -150,9 +150,7 @@ def merged_work(laws: Laws, instruction: Instruction, one: Work, times: int) -> 
 
 def _arguments(trace: Sequence[Instruction]) -> set[int]:
     """HBM tensors that the kernel only reads or only writes: those of its caller."""
-    read = {a.allocation.index for one in trace for a in one.reads if not a.allocation.on_chip}
-    written = {a.allocation.index for one in trace for a in one.writes if not a.allocation.on_chip}
-    return read ^ written
+    return hbm_of(trace, "reads") ^ hbm_of(trace, "writes")
 
 
 def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: dict[int, int], older: bool) -> Work:
