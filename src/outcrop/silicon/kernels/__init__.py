@@ -28,6 +28,7 @@ _MODULES = (
     "decode_attention",
     "swiglu",
     "swiglu_backward",
+    "experts",
     "reduced_matmul",
     "embedding",
     "adamw",
