@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kernel_rig import CHIPS, core, empty
@@ -219,6 +219,18 @@ def test_run_time_rows_of_other_columns_do_not_race_and_of_the_same_perhaps():
     assert "only at run time" in found.what
 
 
+def test_cores_whose_meetings_wait_for_each_other_are_found():
+    def body(c: Core) -> None:
+        data = [shared(c, name, 1, 128) for name in ("one", "two")]
+        meets = [nisa.core_barrier(each, (0, 1)) for each in data]
+        meets[1 - c.index].depends_on(meets[c.index])  # core 0 wants this order, core 1 the other
+
+    (found,) = find_hazards(two_cores(body))
+    assert found.kind is Kind.cyclic_wait
+    assert "of core 0" in found.order
+    assert "of core 1" in found.order
+
+
 def test_ranks_share_nothing():
     def body(c: Core) -> None:
         transfer(c, shared(c, "data", 1, 128), empty(c, (1, 128)))
@@ -392,6 +404,7 @@ def test_a_hazard_is_a_plain_record():
 
 
 @FIXED
+@example(patterns=[(0, 0, [(6, 3), (1, 4)])])
 @given(
     patterns=st.lists(
         st.tuples(
