@@ -200,4 +200,5 @@ def _told(pair: _Pair, passed: Passed) -> Hazard:
     elif writes_two and one.source == two.source and pair.one_access == pair.two_access:
         severity = Severity.warning
         what += " Harmless only if both write the same values."
+        remedy = "Let one core write (if nl.program_id(0) == 0), or each its part: writing twice takes time, too."
     return Hazard(Kind.core_race, severity, one, two, what, order, remedy)
