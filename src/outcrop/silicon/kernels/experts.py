@@ -67,14 +67,18 @@ def experts(
     inner = swiglu.SwigluTuning(hidden=tuning.hidden, load_rows=tuning.load_rows)
     outer = MatmulTuning(block_n=512, load_rows=tuning.load_rows)
     for expert in range(count):
-        for first, width in steps(capacity, nl.tile_size.gemm_moving_fmax):
+        blocks = []
+        parts = steps(capacity, nl.tile_size.gemm_moving_fmax)
+        for first, width in parts:
             start = expert * capacity + first
-            turned = turn_rows(gather_tokens(x, numbers[start : start + width, :]))
-            hidden = swiglu.hidden_tiles(turned, w_gate[expert], w_up[expert], inner)
-            for column, columns in steps(size, outer.block_n):
-                weights = swiglu.weight_tiles(w_down[expert][:, column : column + columns], tuning.load_rows)
+            blocks.append(turn_rows(gather_tokens(x, numbers[start : start + width, :])))
+        hidden = swiglu.hidden_tiles(blocks, w_gate[expert], w_up[expert], inner)
+        for column, columns in steps(size, outer.block_n):
+            weights = swiglu.weight_tiles(w_down[expert][:, column : column + columns], tuning.load_rows)
+            for at in range(len(parts)):
+                start, width = expert * capacity + parts[at][0], parts[at][1]
                 here = results[start : start + width, column : column + columns]
-                multiply_block(here, swiglu.as_rows(hidden), weights, False, outer, 0)
+                multiply_block(here, swiglu.as_rows(hidden[at]), weights, False, outer, 0)
     for start, height in steps(length, P):
         slots, shares = chosen[start // P]
         add_results(out[start : start + height, :], results, slots, shares)

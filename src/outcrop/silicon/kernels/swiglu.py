@@ -54,7 +54,7 @@ def swiglu(
     second = MatmulTuning(block_n=512, load_rows=tuning.load_rows)
     for start, width in steps(length, tuning.tokens):
         turned = turn_rows(load_rows_of(x[start : start + width, :]))
-        hidden = hidden_tiles(turned, w_gate, w_up, tuning)
+        hidden = hidden_tiles([turned], w_gate, w_up, tuning)[0]
         for column, columns in steps(size, second.block_n):
             weights = weight_tiles(w_down[:, column : column + columns], tuning.load_rows)
             here = out[start : start + width, column : column + columns]
@@ -79,24 +79,28 @@ def as_rows(tiles: list[nl.NkiTensor]) -> list[nl.NkiTensor]:
 
 
 def hidden_tiles(
-    turned: list[nl.NkiTensor], w_gate: nl.NkiTensor, w_up: nl.NkiTensor, tuning: SwigluTuning
-) -> list[nl.NkiTensor]:
-    """``silu(x Wg) * (x Wu)`` as tiles ``[128 of F, tokens]``."""
-    dtype, width = turned[0].dtype, turned[0].shape[1]
-    made = []
+    blocks: list[list[nl.NkiTensor]], w_gate: nl.NkiTensor, w_up: nl.NkiTensor, tuning: SwigluTuning
+) -> list[list[nl.NkiTensor]]:
+    """``silu(x Wg) * (x Wu)`` of each block of turned tokens as tiles ``[128 of F, tokens]``; weights load once."""
+    made: list[list[nl.NkiTensor]] = []
+    for _ in blocks:
+        made.append([])
     for column, columns in steps(w_gate.shape[1], tuning.hidden):
         gates = weight_tiles(w_gate[:, column : column + columns], tuning.load_rows)
         ups = weight_tiles(w_up[:, column : column + columns], tuning.load_rows)
-        for first, height in steps(columns, P):
-            gate = nl.ndarray((height, width), nl.float32, buffer=nl.psum)
-            up = nl.ndarray((height, width), nl.float32, buffer=nl.psum)
-            contract(gate, gates, turned, first)
-            contract(up, ups, turned, first)
-            activated = nl.ndarray((height, width), dtype)
-            hidden = nl.ndarray((height, width), dtype)
-            nisa.activation(activated, nl.silu, gate)
-            nisa.tensor_tensor(hidden, activated, up, nl.multiply)
-            made.append(hidden)
+        for block in range(len(blocks)):
+            turned = blocks[block]
+            dtype, width = turned[0].dtype, turned[0].shape[1]
+            for first, height in steps(columns, P):
+                gate = nl.ndarray((height, width), nl.float32, buffer=nl.psum)
+                up = nl.ndarray((height, width), nl.float32, buffer=nl.psum)
+                contract(gate, gates, turned, first)
+                contract(up, ups, turned, first)
+                activated = nl.ndarray((height, width), dtype)
+                hidden = nl.ndarray((height, width), dtype)
+                nisa.activation(activated, nl.silu, gate)
+                nisa.tensor_tensor(hidden, activated, up, nl.multiply)
+                made[block].append(hidden)
     return made
 
 
