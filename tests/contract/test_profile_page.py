@@ -39,6 +39,7 @@ PROBE = """
 <script>
 const press = (key) => dispatchEvent(new KeyboardEvent("keydown", { key }));
 setTimeout(() => {
+  paint(); // the page's own, which otherwise waits for the browser's next frame
   const canvas = document.getElementById("timeline");
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   let colours = new Set();

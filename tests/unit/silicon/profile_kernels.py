@@ -58,8 +58,38 @@ def copied(a: Any, pieces: int = 16) -> Any:
     return out
 
 
-def whole(a: Any) -> Any:
-    return copied(a, pieces=1)
+def copied_by_two(a: Any) -> Any:
+    """The same, with transfers triggered by two engines in turn."""
+    out = nl.ndarray(a.shape, a.dtype, buffer=nl.shared_hbm)
+    wide = a.shape[1] // 16
+    mode, engines = nisa.dge_mode.hwdge, (nisa.engine.scalar, nisa.engine.sync)
+    for piece in range(16):
+        tile = nl.ndarray((128, wide), a.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(tile, a[:, piece * wide : (piece + 1) * wide], dge_mode=mode, engine=engines[0])
+        twice = nl.ndarray((128, wide), a.dtype, buffer=nl.sbuf)
+        nisa.tensor_scalar(twice, tile, nl.multiply, 2.0)
+        nisa.dma_copy(out[:, piece * wide : (piece + 1) * wide], twice, dge_mode=mode, engine=engines[1])
+    return out
+
+
+def gathered(a: Any, pieces: int = 64) -> Any:
+    """The sum of every column over the whole width, from so many loads of neighbouring columns."""
+    out = nl.ndarray((128, 64), nl.float32, buffer=nl.shared_hbm)
+    sums = nl.ndarray((128, 64), nl.float32, buffer=nl.sbuf)
+    wide, part = a.shape[1] // pieces, a.shape[1] // 64
+    for piece in range(pieces):
+        tile = nl.ndarray((128, wide), a.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(tile, a[:, piece * wide : (piece + 1) * wide])
+        for inside in range(64 // pieces):
+            at = piece * (64 // pieces) + inside
+            mine = tile[:, inside * part : (inside + 1) * part]
+            nisa.tensor_reduce(sums[:, at : at + 1], nl.add, mine, axis=1)
+    nisa.dma_copy(out, sums)
+    return out
+
+
+def gathered_in_fewer(a: Any) -> Any:
+    return gathered(a, pieces=8)
 
 
 def one_buffer(a: Any) -> Any:

@@ -56,10 +56,10 @@ def _changes(traces: Traces, clock: Clock, profile: Profile) -> Iterator[_Change
     hardware = by_hardware(traces) if "hardware_dge" in clock.limits.features else None
     if hardware is not None:
         yield _Change(
-            "dma-hardware",
-            "Let hardware make the descriptors, triggered by two engines in turn",
+            "two-triggers",
+            "Trigger transfers from the sync and scalar engines in turn",
             "Give dma_copy dge_mode=nisa.dge_mode.hwdge with engine=nisa.engine.sync and nisa.engine.scalar in turn: "
-            "one queue then triggers half of the transfers.",
+            "each queue then triggers half, and hardware makes the descriptors.",
             hardware,
             clock,
             _lines(profile, _is_transfer),
@@ -122,12 +122,15 @@ def _loads(traces: Traces, clock: Clock, profile: Profile) -> Iterator[_Change]:
         wide = merged(start, limit, _WIDE_BYTES, SMALL_BYTES)
         if wide is None:
             continue
+        after = ""
+        if prefix and once is not None:
+            after = f"Without the {once.dropped} loads of what was fetched before, "
         title = f"{prefix}fetch neighbouring tiles with one transfer"
         yield _Change(
             change,
             title[0].upper() + title[1:],
-            f"{wide.before} loads with descriptors down to {wide.least_bytes} bytes become {wide.after} with up to "
-            f"{_WIDE_BYTES}: fewer triggers, and the fixed cost of a descriptor is spread over more bytes.",
+            f"{after}{wide.before} loads with descriptors down to {wide.least_bytes} bytes become {wide.after} with "
+            f"up to {_WIDE_BYTES}: fewer triggers, and the fixed cost of a descriptor is spread over more bytes.",
             wide.traces,
             clock,
             _lines_of(profile, wide.lines),

@@ -32,7 +32,7 @@ def bounds_of(traces: Traces, clock: Clock, profile: Profile) -> tuple[Bound, ..
 
 TRANSFERS = "dma transfers"
 TRIGGERS = "dma triggers"
-DMA = "dma, both"
+DMA = "dma as a whole"
 WAITING = "semaphores"
 
 

@@ -115,20 +115,20 @@ def may_run_on(instruction: Instruction, target: Engine, features: frozenset[str
 
 def by_hardware(traces: Traces) -> Traces | None:
     """Plain copies with descriptors made by hardware, triggered by the sync and scalar engines in turn."""
-    made, found = [], 0
+    made, place, found = [], 0, 0
     for trace in traces:
 
         def change(each: Instruction) -> Instruction:
-            nonlocal found
+            nonlocal place, found
             fixed = each.params.get("dynamic") == "vector" or each.params.get("cast")
             if each.op != "dma_copy" or fixed or any(access.indirect for access in each.accesses()):
                 return each
-            found += 1
-            trigger = ("sync", "scalar")[found % 2]
+            place += 1
+            trigger = ("sync", "scalar")[place % 2]
             mode = {"dge_mode": "hwdge", "dge_mode_asked": "hwdge", "trigger": trigger}
             if all(each.params.get(key) == value for key, value in mode.items()):
-                found -= 1
                 return each
+            found += 1
             return replace(each, params={**each.params, **mode})
 
         made.append(changed(trace, change))
