@@ -192,7 +192,7 @@ def test_no_reorder_numbers_blocks_and_keeps_dynamic_loops_out():
         lambda on: nl.fori_loop(0, 2, lambda i: i),
         lambda on: nl.while_loop(3, lambda r: r),
         lambda on: nl.while_loop(nisa.register_alloc(1), lambda r: None),
-        lambda on: nl.ds(0, 0),
+        lambda on: nl.ds(0, -1),
     ],
 )
 def test_refusals(call):

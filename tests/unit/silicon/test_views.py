@@ -203,6 +203,18 @@ def test_a_pattern_that_leaves_the_tensor_is_refused_when_it_is_used() -> None:
         assert get(c, outside[:, 0:6]).tolist() == [[1.0] * 6] * 8, "a part of it may lie inside"
 
 
+def test_a_slice_of_no_elements_is_refused_when_it_is_used() -> None:
+    with core() as c:
+        tensor = put(c, np.ones((8, 6)))
+        for nothing in (tensor[:, DynamicSlice(6, 0)], tensor[DynamicSlice(0, 0), :]):
+            with pytest.raises(KernelRefused) as err:
+                nisa.memset(nothing, 1.0)
+            assert rule_of(err) == "operand-shape"
+        with pytest.raises(KernelRefused) as err:
+            tensor[:, DynamicSlice(7, 0)]
+        assert rule_of(err) == "out-of-bounds"
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [

@@ -50,8 +50,13 @@ def explicit_pattern(
     return made
 
 
+def unusable(tensor: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Tensor:
+    """A view without elements, refused when it is used."""
+    return _Outside(tensor.storage, shape, strides, offset, tensor.dtype)
+
+
 class _Outside(Tensor):
-    """A pattern that leaves its storage, refused when it is used; views of it may lie inside again."""
+    """A pattern that leaves its storage or is empty, refused when it is used; views of it may lie inside again."""
 
     __slots__ = ()
 
@@ -80,6 +85,12 @@ def _is_inside(tensor: Tensor, low: int, high: int) -> bool:
 
 def require_inside(tensor: Tensor) -> None:
     """Refuse a strided view that leaves its storage."""
+    if min(tensor.shape, default=1) < 1:
+        refuse(
+            rules.OPERAND_SHAPE,
+            f"A view of shape {list(tensor.shape)} on {tensor.storage.allocation} has no elements.",
+            "Instructions take at least one: leave the instruction out where there is nothing to do.",
+        )
     low, high = _reach(tensor)
     if not _is_inside(tensor, low, high):
         elements = tensor.storage.size_bytes // tensor.dtype.itemsize

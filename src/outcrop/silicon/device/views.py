@@ -99,7 +99,8 @@ class Views:
                 strides.append(stride * step)
             elif isinstance(item, DynamicSlice):
                 if isinstance(item.start, int):
-                    self._require_inside(dim, item.start, item.start + (item.size - 1) * item.step + 1, size)
+                    if item.size or not 0 <= item.start <= size:
+                        self._require_inside(dim, item.start, item.start + (item.size - 1) * item.step + 1, size)
                     offset += item.start * stride
                 else:
                     dynamic = self._dynamic(dim, item.start, stride, size - (item.size - 1) * item.step, dynamic)
@@ -124,6 +125,10 @@ class Views:
             strides.append(1)
         elif not shape:
             shape, strides = [1], [1]
+        if 0 in shape:  # nl.ds(start, 0), on a core that has nothing to do
+            from outcrop.silicon.device.patterns import unusable  # noqa: PLC0415  (patterns build on tensors)
+
+            return unusable(cast("Tensor", self), tuple(shape), tuple(strides), offset)
         return self._with(tuple(shape), tuple(strides), offset, dynamic=dynamic)
 
     def __setitem__(self, key: Any, value: Any) -> None:

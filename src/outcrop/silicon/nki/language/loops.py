@@ -97,11 +97,14 @@ def no_reorder() -> AbstractContextManager[None]:
 
 
 def ds(start: Any, size: int) -> DynamicSlice:
-    """A slice of ``size`` elements from ``start``, which may be an integer, a register or a tensor of one element."""
+    """A slice of ``size`` elements from ``start``, which may be an integer, a register or a tensor of one element.
+
+    A size of 0 is refused where an instruction uses what is sliced: a core may have nothing to do.
+    """
     if not isinstance(start, VirtualRegister | Tensor) and hasattr(start, "__index__"):
         start = operator.index(start)
     count = operator.index(size)
-    if count < 1:
+    if count < 0:
         refuse(rules.PARAMETER, f"nl.ds got size={count}.", "A slice has at least one element.")
     return DynamicSlice(start, count)
 
