@@ -228,3 +228,11 @@ def test_picked_rows_have_rules_of_their_own() -> None:
     with core("trn1") as c:
         src = put(c, raw((40, 8)), region=HBM).vector_select(0, put(c, np.zeros((16, 1)), "uint32"))
         assert refused(lambda: nisa.dma_transpose(empty(c, (8, 16), "uint16"), src)) == "generation"
+
+
+def test_rows_of_the_4d_form_lie_at_any_distance() -> None:
+    values = np.arange(40 * 128, dtype=np.float16).reshape(40, 1, 1, 128) / 8
+    with core() as c:
+        src, dst = put(c, values, region="shared_hbm"), empty(c, (128, 1, 1, 40), "float16")
+        nisa.dma_transpose(dst, src)
+        np.testing.assert_array_equal(get(c, dst), values.transpose(3, 1, 2, 0))

@@ -48,8 +48,9 @@ DMA_TRANSPOSE_DTYPE = rules.rule(
 )
 DMA_TRANSPOSE_ROW = rules.rule(
     "dma-transpose-row",
-    "The rows that a DMA transpose writes are a multiple of 32 bytes apart.",
-    "Rules of the compiler's back end, reported by users of the vendor's simulator",
+    "The rows that a DMA transpose in the 2-D form writes are a multiple of 32 bytes apart.",
+    "Rules of the compiler's back end, reported by users of the vendor's simulator; that the 4-D form has none: "
+    "aws-neuron/nki-library, core/subkernels/norm_tkg_utils.py",
 )
 PERMUTATIONS = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 _LAST, _ROWS_2D, _ROWS_ND, _GROUP, _ROW_BYTES = 128, 16, (1, 2, 4, 8, 16), 16, 32
@@ -159,7 +160,7 @@ def _check_direct(dst: Tensor, src: Tensor, dge_mode: str) -> None:
             "Elements must have 2 bytes; those of 4 bytes are transposed in the 4-D form ([rows, 1, 1, columns]), or "
             "with nisa.nc_transpose.",
         )
-    if dst.shape[0] > 1 and dst.strides[0] * item % _ROW_BYTES:
+    if len(src.shape) == 2 and dst.shape[0] > 1 and dst.strides[0] * item % _ROW_BYTES:
         refuse(
             DMA_TRANSPOSE_ROW,
             f"dma_transpose got dst {dst.describe()}, whose rows are {dst.strides[0] * item} bytes apart.",
