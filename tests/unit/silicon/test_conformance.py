@@ -143,6 +143,17 @@ def test_tables_count_and_group(result: Result) -> None:
     assert sum(shown["counts"].values()) == len(shown["cases"])
 
 
+@pytest.mark.parametrize("name", ["trnfft", "trnrand", "trnsolver", "trnsparse", "trntensor"])
+def test_each_library_of_trnsci_is_a_suite_that_asks_for_its_simulator(name: str, tmp_path: Path) -> None:
+    (tmp_path / name / "nki").mkdir(parents=True)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_nki_sim.py").touch()
+    (suite,) = find_suites(tmp_path)
+    assert suite.name == name
+    assert suite.tests[0] == "tests/test_nki_sim.py"
+    assert dict(suite.environment) == {f"{name.upper()}_USE_SIMULATOR": "1"}
+
+
 def test_suites_are_found_by_what_is_in_the_checkout(tmp_path: Path) -> None:
     for mark in ("nki/test/test_nki_simulate_kernel.py", "nki/examples/simulate/x.py"):
         path = tmp_path / mark

@@ -32,6 +32,16 @@ class Suite:
         return all((checkout / mark).exists() for mark in self.marks)
 
 
+# The libraries of github.com/trnsci: of each, the files with tests of its kernels, which run under nki.simulate when
+# asked. What needs a chip stays out, as its authors mark it.
+_TRNSCI = {
+    "trnfft": ("sim",),
+    "trnrand": ("sim", "dispatch", "distributions", "partitioning", "philox", "quasi", "streaming"),
+    "trnsolver": ("sim",),
+    "trnsparse": ("sim", "attn", "bsr", "screened_spmm", "spmm"),
+    "trntensor": ("sim", "kernels"),
+}
+
 SUITES: dict[str, Suite] = {
     suite.name: suite
     for suite in (
@@ -76,6 +86,18 @@ SUITES: dict[str, Suite] = {
             programs=("src/nki_samples/tutorials/**/*.py", "contributed/*.py"),
             arguments=("--simulation-only",),
             imports=("src",),
+        ),
+        *(
+            Suite(
+                name,
+                f"{name} of trnsci: tests of its kernels under nki.simulate",
+                (f"{name}/nki", "tests/test_nki_sim.py"),
+                tests=tuple(f"tests/test_nki_{each}.py" for each in files),
+                arguments=("-m", "not neuron"),
+                imports=(".",),
+                environment={f"{name.upper()}_USE_SIMULATOR": "1"},
+            )
+            for name, files in _TRNSCI.items()
         ),
     )
 }
