@@ -118,8 +118,8 @@ def _save(made: Profile, args: argparse.Namespace, number: int, runs: list[Run])
     if len(runs) > 1:
         folder = folder / f"{number:03}-{re.sub(r'[^A-Za-z0-9_.-]', '_', made.kernel)}"
     written = room.save(made, folder, parquet=args.parquet)
-    if args.open and number == 0:
-        webbrowser.open(written["page"].resolve().as_uri())
+    if args.open and number == 0 and not webbrowser.open(written["page"].resolve().as_uri()):
+        print(f"No browser could be opened here; the page is {written['page']}.", file=sys.stderr)
     return written
 
 

@@ -78,13 +78,18 @@ def test_every_kernel_of_a_script_has_its_folder(file: Path, tmp_path: Path, cap
     assert {each.name for each in (tmp_path / "both").iterdir()} == {"000-copied", "001-copied"}
 
 
-def test_open_opens_the_page(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_open_opens_the_page(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) == 1)
     monkeypatch.chdir(tmp_path)
     arguments = ["--arg", "x=float32[128,64]", "--no-advice", "--open"]
     assert main(["kernel", "profile", f"{file}:copied", *arguments]) == 0
     assert opened == [(tmp_path / "outcrop-profile" / "profile.html").as_uri()]
+    assert capsys.readouterr().err == ""
+    assert main(["kernel", "profile", f"{file}:copied", *arguments, "--out", "other"]) == 0
+    assert "the page is other/profile.html" in capsys.readouterr().err
 
 
 def test_two_profiles_are_compared(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

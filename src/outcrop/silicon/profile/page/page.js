@@ -147,7 +147,8 @@ function showLine(line, quiet) {
 // -- the timeline -----------------------------------------------------------------------------------------------------
 const LIGHT = ["#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#a16207", "#db2777", "#4d7c0f", "#6366f1", "#64748b", "#0f766e"];
 const DARK = ["#60a5fa", "#fbbf24", "#34d399", "#c084fc", "#f87171", "#22d3ee", "#d6b25e", "#f472b6", "#a3e635", "#a5b4fc", "#94a3b8", "#5eead4"];
-const colour = (op) => (dark() ? DARK : LIGHT)[op % LIGHT.length];
+let palette = LIGHT; // of the theme in use; asked for once in each painting
+const colour = (op) => palette[op % palette.length];
 const canvas = $("timeline"), pen = canvas.getContext("2d");
 const HEAD = 22, LANE = 20, GAP = 6, STRIP = 46, THROTTLE = 14;
 const view = { from: 0, to: Math.max(1, D.body), hover: -1, pinned: -1, pinnedTrack: -1, path: false, lines: new Set(), width: 0 };
@@ -228,6 +229,7 @@ let waiting = false;
 function draw() { if (!waiting) { waiting = true; requestAnimationFrame(paint); } }
 function paint() {
   waiting = false;
+  palette = dark() ? DARK : LIGHT;
   const W = view.width, text = ink("--ink"), quiet = ink("--quiet"), grid = ink("--grid"), card = ink("--card"), hot = ink("--hot");
   pen.clearRect(0, 0, W, height);
   pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
@@ -260,7 +262,7 @@ function paint() {
       pen.fillRect(left, track.top, wide > 3 ? wide - 0.6 : wide, track.height);
       edge = left + Math.max(wide, 0.6);
       if (wide > 44 && track.height > 14) {
-        pen.fillStyle = dark() ? "#101214" : "#ffffff";
+        pen.fillStyle = palette === DARK ? "#101214" : "#ffffff";
         pen.textAlign = "left";
         const name = D.ops[R.op[row]], fits = Math.floor((wide - 8) / 6.2);
         pen.fillText(name.length > fits ? name.slice(0, Math.max(1, fits - 1)) + "…" : name, left + 4, track.top + track.height / 2 + 0.5);
@@ -307,12 +309,17 @@ function paintStrip(strip, { text, quiet, grid, hot }) {
   pen.fillRect(gutter, strip.top, view.width - gutter, STRIP);
   pen.fillStyle = colour(which === 1 ? 0 : 3);
   let previous = 0, from = 0;
+  pen.beginPath();
   const column = (till) => {
     const size = STRIP * Math.min(1, previous / most), left = x(from), right = x(till);
-    if (right >= gutter && left <= view.width && size) pen.fillRect(left, strip.top + STRIP - size, Math.max(0.7, right - left), size);
+    if (right >= gutter && left <= view.width && size) pen.rect(left, strip.top + STRIP - size, Math.max(0.7, right - left), size);
   };
-  for (const sample of samples) { column(sample[0]); from = sample[0]; previous = sample[which]; }
+  for (const sample of samples) {
+    if (x(sample[0]) - x(from) < 0.5 && sample[which] >= previous) { previous = sample[which]; continue; } // within a pixel the fullest
+    column(sample[0]); from = sample[0]; previous = sample[which];
+  }
   column(D.body);
+  pen.fill();
 }
 function centreOf(row, asProducer) {
   const dma = asProducer && placeOf[1].has(row), at = placeOf[dma ? 1 : 0].get(row);
@@ -471,6 +478,7 @@ addEventListener("keydown", (event) => {
   if (keys[event.key]) { keys[event.key](); if (event.key.startsWith("Arrow")) event.preventDefault(); }
 });
 function legend() {
+  palette = dark() ? DARK : LIGHT;
   const count = new Map();
   for (const op of R.op) count.set(op, (count.get(op) || 0) + 1);
   const shown = [...count].sort((a, b) => b[1] - a[1]).slice(0, 12);
