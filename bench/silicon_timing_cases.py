@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import sys
@@ -179,12 +180,22 @@ _HEADER = (
 )
 
 
+def _candidates(text: str) -> list[tuple[str, float]]:
+    """Kernel and score of each step of a search, first to last: the file is one expression, the last step outermost."""
+    calls = [each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.Call)]
+    given = [{key.arg: key.value for key in call.keywords} for call in calls]
+    return [
+        (ast.literal_eval(each["code"]), float(ast.literal_eval(each["score"])))
+        for each in reversed(given)
+        if "code" in each and "score" in each
+    ]
+
+
 def _gemm_trace(step: int) -> Callable[[Path], object]:
     def run(sources: Path) -> object:
         text = (sources / "autocomp" / "examples" / "trn-tutorial" / "1_gemm_trace.py").read_text()
-        codes = re.findall(r"code='''(.*?)''',\nscore=([\d.]+)", text, re.DOTALL)
-        code, score = codes[step]
-        assert round(float(score) * 1000) == _GEMM_TRACE_US[step], "the trace is the one that the figures are from"
+        code, score = _candidates(text)[step]
+        assert round(score * 1000) == _GEMM_TRACE_US[step], "the trace is the one that the figures are from"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"gemm_step_{step}.py"
             path.write_text(_HEADER + code)
