@@ -3,8 +3,8 @@
 ``profile_run`` makes a ``Profile`` of a run; ``save`` writes everything made from it to a directory; ``read`` gets a
 saved one back, or a real one from the JSON of the vendor's profiler; ``compare`` sets two side by side.
 
-Where to start reading: ``base`` (what a profile is), ``measure`` (from a replay to rows), ``advice`` with ``rewrite`` and
-``transfers`` (changes made to a trace and replayed), ``page`` (what is drawn, by ``page/page.js``).
+Where to start reading: ``base`` (what a profile is), ``measure`` (from a replay to rows), ``advice`` with ``rewrite``
+and ``transfers`` (changes made to a trace and replayed), ``page`` (what is drawn, by ``page/page.js``).
 """
 
 from __future__ import annotations
