@@ -1,9 +1,9 @@
 """Kernels written in the kernel language as its users write them, each with its reference and its roofline.
 
 One file per kernel: the kernel, a NumPy reference, the design in a paragraph, the choices that a search may vary, and a
-``KernelCase`` that tells a test or a benchmark how to call it. They use nothing of the simulator but the language:
-``front`` is the one place that says whose language it is. To run them under the vendor's names, write there
-``import nki, nki.isa as nisa, nki.language as nl``, or put that line in place of a copied file's import of ``front``.
+``KernelCase`` that tells a test or a benchmark how to call it. They use nothing of the simulator but the language, and
+``front`` has the one line that says whose: with ``from nki import ...`` there in place of
+``from outcrop.silicon.nki import ...``, they are the vendor's kernels, as a test shows.
 
 Not covered: kernels here are written for clear structure and good predicted time at large shapes, and take any shape
 that their docstring allows; none was run on a chip by us.

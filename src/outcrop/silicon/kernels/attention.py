@@ -111,7 +111,8 @@ def attend_block(
         group = groups[turn]
         first, low, high = group[0]
         height = min(P, keys.shape[1] - first)
-        scores = nl.ndarray((height, len(group), width), nl.float32, buffer=nl.psum)
+        slot = width if len(group) == 1 else nl.tile_size.psum_bank_fmax  # a matmul stays within its bank
+        scores = nl.ndarray((height, len(group), slot), nl.float32, buffer=nl.psum)
         powers = nl.ndarray((height, len(group), width), queries.dtype)
         for at in range(len(group)):
             key = group[at][0]

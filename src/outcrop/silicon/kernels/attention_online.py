@@ -123,13 +123,13 @@ def attend(
     mixed = nl.ndarray((height, size), nl.float32, buffer=nl.psum)
     for first, columns in steps(width, 8 * P):
         parts = steps(columns, P)
-        bank = nl.ndarray((P, len(parts), height), dtype, buffer=nl.psum)
+        bank = nl.ndarray((P, len(parts), P), dtype, buffer=nl.psum)
         turned = nl.ndarray((P, len(parts), height), dtype)
         for at in range(len(parts)):
             start, count = parts[at]
-            nisa.nc_transpose(bank[0:count, at, :], powers[:, first + start : first + start + count])
+            nisa.nc_transpose(bank[0:count, at, 0:height], powers[:, first + start : first + start + count])
         is_scalar = tuning.scalar_turn > 0 and (key + first) // (8 * P) % tuning.scalar_turn == 1
-        copy_parts(turned, bank, parts, is_scalar)
+        copy_parts(turned, bank[:, :, 0:height], parts, is_scalar)
         for at in range(len(parts)):
             start, count = parts[at]
             nisa.nc_matmul(mixed, turned[0:count, at, :], values[(key + first + start) // P])

@@ -185,12 +185,13 @@ def mix_values(
         height = picks.shape[0]
         for token, tokens in steps(page, tuning.tokens):
             rows = gather(v_pages, picks, token, tokens)
-            turned = nl.ndarray((height, tokens, even(heads)), powers.dtype, buffer=nl.psum)
-            for at in range(tokens):
-                nisa.nc_transpose(turned[:, at, 0:heads], powers[:, start : start + height])
-                start += height
             held = nl.ndarray((height, tokens, heads), powers.dtype)
-            nisa.tensor_copy(held, turned[:, :, 0:heads])
+            for first, count in steps(tokens, nl.tile_size.psum_bank_fmax // even(heads)):
+                turned = nl.ndarray((height, count, even(heads)), powers.dtype, buffer=nl.psum)
+                for at in range(count):
+                    nisa.nc_transpose(turned[:, at, 0:heads], powers[:, start : start + height])
+                    start += height
+                nisa.tensor_copy(held[:, first : first + count, :], turned[:, :, 0:heads])
             for at in range(tokens):
                 for part in range(len(parts)):
                     column, columns = parts[part]

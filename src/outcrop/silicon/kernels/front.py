@@ -1,5 +1,7 @@
-"""Whose kernel language the kernels are written in: this one line is all that the vendor's names would change."""
+"""Whose kernel language the kernels are written in: the import is the one line that the vendor's names would change."""
 
-from outcrop.silicon.nki import NKIObject, collectives, isa as nisa, jit, language as nl  # noqa: I001
+from outcrop.silicon.nki import collectives, isa as nisa, jit, language as nl  # noqa: I001
+
+NKIObject = nl.NKIObject
 
 __all__ = ["NKIObject", "collectives", "jit", "nisa", "nl"]
