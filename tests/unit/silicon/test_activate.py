@@ -212,3 +212,14 @@ def test_annotations_are_taken_and_mean_nothing():
     for written in (nt.tensor | None, None | nt.tensor, nt.mutable_tensor[language.float32, (4, 4)], nt.tensor()):
         assert type(written) is type(nt.tensor)  # as they are evaluated where annotations are
     assert repr(nt.tensor) == "nki.typing.tensor"
+
+
+def test_the_librarys_simulator_takes_any_python_as_the_vendors_does() -> None:
+    with outcrop.nki.activate():
+        import nki_cpu_simulator.nki as simulator
+
+        def same(x):  # type: ignore[no-untyped-def]
+            return x if x is x else None  # noqa: PLR0124
+
+        with pytest.warns(UserWarning, match="frontend-identity"):
+            assert simulator.cpu_simulate(same)[1](x=np.ones((4, 4), np.float32)).sum() == 16

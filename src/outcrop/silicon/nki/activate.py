@@ -19,6 +19,7 @@ from typing import Any
 
 from outcrop.base.errors import UserError
 from outcrop.silicon.chip import TARGET_VARIABLE, Chip
+from outcrop.silicon.device.rules import relaxed_names
 from outcrop.silicon.nki.defaults import current_options, defaults
 
 _HERE = "outcrop.silicon.nki"
@@ -134,13 +135,16 @@ def _current_parts() -> dict[str, Any]:
 def _cpu_simulate(kernel: Callable[..., Any]) -> Any:
     """The vendor library's way to its simulator: ``cpu_simulate(kernel)[cores](**arguments)``.
 
-    The target is that of the enclosing ``activate``, else the variable that the library sets, else the default.
+    The target is that of the enclosing ``activate``, else the variable that the library sets, else the default. The
+    vendor documents that its simulator takes any Python; so rules of the front end only warn here, as those of the
+    device do not.
     """
-    from outcrop.silicon.nki import launch  # noqa: PLC0415
+    from outcrop.silicon.nki import frontend, launch  # noqa: PLC0415
 
     named = os.environ.get(LIBRARY_TARGET_VARIABLE)
     chosen = current_options().target is not None or TARGET_VARIABLE in os.environ
-    return launch.simulate(kernel, target=None if chosen or not named else named)
+    relaxed = relaxed_names(current_options().relaxed) | frontend.RULES
+    return launch.simulate(kernel, target=None if chosen or not named else named, relaxed=relaxed)
 
 
 __all__ = ["VENDOR_PACKAGES", "activate"]

@@ -47,6 +47,8 @@ UNMENTIONED = rules.rule(
     advisory=True,
 )
 
+RULES = frozenset(each.name for each in (IDENTITY, KEYWORD_ONLY, LIST_ARGUMENT, DICTIONARY_KEY))
+
 _MOST_FUNCTIONS = 2000
 
 

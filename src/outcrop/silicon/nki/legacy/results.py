@@ -70,6 +70,8 @@ def finish(tile: Tile, region: Region | None, instruction: Instruction | None = 
 
 def zero_rest(core: Core, tile: Tile) -> None:
     """Zero where nothing was written: what a mask left out."""
+    if not core.values:
+        return
     tensor = resolution.resolve(tile, None)
     missing = tensor.storage.unwritten(tensor)
     if missing is not None:
