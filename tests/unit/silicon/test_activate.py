@@ -219,7 +219,7 @@ def test_the_librarys_simulator_takes_any_python_as_the_vendors_does() -> None:
         import nki_cpu_simulator.nki as simulator
 
         def same(x):  # type: ignore[no-untyped-def]
-            return x if x is x else None  # noqa: PLR0124
+            return x if x is x else None
 
         with pytest.warns(UserWarning, match="frontend-identity"):
             assert simulator.cpu_simulate(same)[1](x=np.ones((4, 4), np.float32)).sum() == 16
