@@ -42,4 +42,4 @@ def test_full_lists_drop_later_tokens():
 
 def test_choices_change_no_value():
     for tuning in CASE.tuning.variants():
-        check({"T": 50, "D": 130, "E": 8, "F": 260}, "fp32", "trn2", 2, 32, tuning)
+        check({"T": 30, "D": 140, "E": 4, "F": 140}, "fp32", "trn2", 2, 16, tuning)
