@@ -232,9 +232,9 @@ def kernels(rows: Sequence[Row]) -> str:
     lines = [
         "## Kernels in our scheduler's order",
         "",
-        "Published times of kernels whose text is public, with the launch where the published figure has it. *Seen*",
-        "means that the figure, or a profile of the same run, was used for calibration or looked at while building;",
-        "*blind* that it was not. Worst first.",
+        "Published times of kernels whose text is public, with the launch where the published figure has it. *Blind*",
+        "means that neither a constant nor a modelling choice was made after seeing it; *seen*, that one was, or that",
+        "the figure is from a run whose profile was used. Worst first.",
         "",
         "| kernel | chip | measured us | predicted us | bracket us | error | bound by | seen | source |",
         "|---|---|---:|---:|---:|---:|---|---|---|",

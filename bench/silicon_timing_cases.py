@@ -149,6 +149,10 @@ _NKIBENCH = {
 }
 
 
+# Looked at before the choice between two DMA rates for trn1 was made.
+_NKIBENCH_SEEN = {"swiglu", "matmul_add_rmsnorm", "add_rmsnorm_matmul", "rope", "silu", "adamw", "matmul"}
+
+
 def _nkibench(file: str, reference: int) -> Callable[[Path], object]:
     def run(sources: Path) -> object:
         folder = sources / "AccelOpt" / "NKIBench"
@@ -165,7 +169,15 @@ def _nkibench(file: str, reference: int) -> Callable[[Path], object]:
 
 
 NKIBENCH = [
-    Case(f"NKIBench {name}", "trn1", us, True, "AccelOpt, baselines", _nkibench(file, reference), "trn1 NKIBench")
+    Case(
+        f"NKIBench {name}",
+        "trn1",
+        us,
+        name not in _NKIBENCH_SEEN,
+        "AccelOpt, baselines",
+        _nkibench(file, reference),
+        "trn1 NKIBench",
+    )
     for (name, file, reference), us in _NKIBENCH.items()
 ]
 
@@ -207,7 +219,15 @@ def _gemm_trace(step: int) -> Callable[[Path], object]:
 
 
 GEMM_TRACE = [
-    Case(f"autocomp GEMM step {step}", "trn1", us, True, "autocomp, examples", _gemm_trace(step), "trn1 autocomp GEMM")
+    Case(
+        f"autocomp GEMM step {step}",
+        "trn1",
+        us,
+        step > 0,
+        "autocomp, examples",
+        _gemm_trace(step),
+        "trn1 autocomp GEMM",
+    )
     for step, us in enumerate(_GEMM_TRACE_US)
 ]
 
@@ -220,11 +240,11 @@ def _autotune(path: str, function: str) -> Callable[[Path], object]:
     return run
 
 
-AUTOTUNE = [
-    Case("matmul 2048 cubed, left side transposed", "trn2", 2 * 2048**3 / 79e6 / 0.9092, True,
+AUTOTUNE = [  # seen: their errors decided how transfers are spread over rings
+    Case("matmul 2048 cubed, left side transposed", "trn2", 2 * 2048**3 / 79e6 / 0.9092, False,
          "nki-autotune, 90.92 % of the peak", _autotune("matmul/lhsT_rhs/kernel_hand_90.92mfu.py",
                                                         "matmul_lhsT_rhs_nkigym")),
-    Case("matmul 2048 cubed", "trn2", 2 * 2048**3 / 79e6 / 0.8926, True, "nki-autotune, 89.26 % of the peak",
+    Case("matmul 2048 cubed", "trn2", 2 * 2048**3 / 79e6 / 0.8926, False, "nki-autotune, 89.26 % of the peak",
          _autotune("matmul/lhs_rhs/kernel_handtuned_89.26mfu.py", "matmul_lhs_rhs_nkigym")),
 ]  # fmt: skip
 
