@@ -159,6 +159,8 @@ class KernelCase:
         flops, moved = self.work(sizes, dtype)
         totals = target.core.totals
         peak = totals.peak[dtype if dtype in totals.peak else "bf16"].value_in("TFLOP/s")
+        if self.feature == "double_row" and dtype not in totals.peak:
+            peak *= 2  # two rows at a time, where a chip's documents print no peak for it
         rate = totals.dma_practical_bandwidth
         if rate is None:
             raise UserError(f"The data of {target.name} have no practical DMA rate.")

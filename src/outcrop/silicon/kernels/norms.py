@@ -45,7 +45,7 @@ class LayerNormTuning(Tuning):
     """The engine that multiplies with the weight, and Vector's share of the columns that the bias is added to."""
 
     weight_engine: str = choice("gpsimd", "vector")
-    vector_share: float = choice(0.25, 0.0, 0.5, 0.75, 1.0)
+    vector_share: float = choice(0.5, 0.0, 0.25, 0.75, 1.0)
 
 
 def reciprocal_root(dst: nl.NkiTensor, mean: nl.NkiTensor, scale: float) -> None:

@@ -53,6 +53,8 @@ def test_floors_are_told_for_every_chip(name):
 
 def test_the_floor_is_the_larger_of_work_and_traffic():
     product, rows = kernels.find("matmul"), kernels.find("softmax")
+    pairs = kernels.find("matmul_double_row")
+    assert pairs.floor_us(pairs.large, "fp8", CHIPS["trn3"]) == pytest.approx(2 * 4096**3 / 158e6)
     assert product.floor_us(product.large, "bf16", CHIPS["trn2"]) == pytest.approx(2 * 4096**3 / 79e6)
     assert rows.floor_us({"T": 128, "N": 100}, "bf16", CHIPS["trn2"]) == pytest.approx(128 * 100 * 4 / 368e3)
 
