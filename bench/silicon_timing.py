@@ -314,17 +314,21 @@ def speed() -> str:
     left, right = np.broadcast_to(zero, (8192, 8192)), np.broadcast_to(zero, (8192, 11776))
     made = run(kernel, (left, right), target="trn2", timing_only=True)
     laws, limits = load("trn2"), limits_of(made.target)
-    started = time.process_time()
-    with collector_paused():
-        ready = prepare([made.trace], laws)
-        prepared = time.process_time() - started
-        replay_program(ready, limits, 16)
-    took = time.process_time() - started
+    times: list[tuple[float, float]] = []
+    for _ in range(3):  # the best of them: other work on the machine takes from caches and clock
+        started = time.process_time()
+        with collector_paused():
+            ready = prepare([made.trace], laws)
+            prepared = time.process_time() - started
+            replay_program(ready, limits, 16)
+        times.append((time.process_time() - started, prepared))
+        del ready
+    took, prepared = min(times)
     count = len(made.trace)
     return (
         "## Speed\n\n"
         f"A replay of {count:,} instructions (a bf16 matmul of 8192 x 8192 x 11776) in our scheduler's order took "
-        f"{took:.1f} s of processor time on one core, {prepared:.1f} s of it for dependences and prices: "
+        f"{took:.1f} s of processor time on one core (the best of three), {prepared:.1f} s of it for dependences and prices: "
         f"{1e5 * took / count:.1f} s for 100,000.\n"
     )
 
