@@ -328,8 +328,8 @@ def speed() -> str:
     return (
         "## Speed\n\n"
         f"A replay of {count:,} instructions (a bf16 matmul of 8192 x 8192 x 11776) in our scheduler's order took "
-        f"{took:.1f} s of processor time on one core (the best of three), {prepared:.1f} s of it for dependences and prices: "
-        f"{1e5 * took / count:.1f} s for 100,000.\n"
+        f"{took:.1f} s of processor time on one core (best of three), {prepared:.1f} s of it for dependences and "
+        f"prices: {1e5 * took / count:.1f} s for 100,000.\n"
     )
 
 

@@ -16,7 +16,7 @@ from outcrop.silicon.device.regions import Engine
 from outcrop.silicon.timing import cost
 from outcrop.silicon.timing.dependence import Edge, edges, hbm_of
 from outcrop.silicon.timing.dma_engine import Descriptors, descriptors_of, is_load
-from outcrop.silicon.timing.laws import Laws
+from outcrop.silicon.timing.laws import Laws, TensorLaw
 from outcrop.silicon.timing.meetings import meeting_ns
 from outcrop.silicon.timing.merging import groups_of
 from outcrop.silicon.timing.tensor_engine import Passes, passes_of
@@ -49,6 +49,10 @@ class Transfer(NamedTuple):
     generation_ns: float
     load: bool
     hbm: bool
+
+
+_MOST_KNOWN = 4096
+_tensor_works: dict[tuple[object, ...], tuple[TensorLaw, Work]] = {}  # matmuls of one shape cost the same
 
 
 @dataclass
@@ -163,8 +167,17 @@ def work_of(laws: Laws, instruction: Instruction, arguments: set[int], members: 
         took = meeting_ns(laws, instruction, members[meeting])
         return Work(QUEUES.index(cost.engine_name(instruction.engine)), took, took)
     if instruction.engine is Engine.tensor and op in cost.TENSOR_OPS:
-        passes = passes_of(laws.tensor, instruction)
-        return Work(_TENSOR, passes.stream_ns + laws.tensor.completion_ns, passes.stream_ns, passes)
+        shapes = tuple([(each.shape, each.dtype.itemsize, each.dtype.lanes) for each in instruction.reads])
+        mode, turned = instruction.params.get("perf_mode"), instruction.params.get("is_transpose")
+        key = (id(laws.tensor), op, shapes, mode, turned)
+        found = _tensor_works.get(key)
+        if found is None or found[0] is not laws.tensor:
+            passes = passes_of(laws.tensor, instruction)
+            made = Work(_TENSOR, passes.stream_ns + laws.tensor.completion_ns, passes.stream_ns, passes)
+            if len(_tensor_works) >= _MOST_KNOWN:
+                _tensor_works.clear()
+            found = _tensor_works[key] = (laws.tensor, made)
+        return found[1]
     priced = cost.compute_cost(laws, instruction)
     table = str(instruction.params.get("op", "")) if op in _TABLE_OPS else ""
     if table in _IN_EVERY_TABLE:
