@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: help demo test test-slow check bench docs format lock clean setup-demo setup-dev
+.PHONY: help demo test test-slow check bench bench-silicon docs format lock clean setup-demo setup-dev
 
 help:
 	@echo "make demo       start the service with the default model and talk to it with real clients"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make check      style, types, import laws, generated files, locks (under a minute)"
 	@echo "make bench      measure what the gateway adds to a request"
+	@echo "make bench-silicon  measure the simulated device against NumPy on the same matrices"
 	@echo "make docs       write the generated pages of docs/reference"
 	@echo "make format     put code in the house style"
 	@echo "make lock       resolve pyproject.toml into the requirements locks"
@@ -45,6 +46,9 @@ check: setup-dev
 
 bench: setup-dev
 	$(PY) bench/gateway.py
+
+bench-silicon: setup-dev
+	$(PY) bench/silicon_functional.py
 
 docs: setup-dev
 	@for generator in tools/generate_*.py; do echo "$(PY) $$generator"; $(PY) $$generator || exit 1; done
