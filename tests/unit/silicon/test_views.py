@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel_rig import core, empty, get, put
+from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.device.rules import KernelRefused
+from outcrop.silicon.device.tensor import Tensor
 from outcrop.silicon.device.views import DynamicSlice
 from outcrop.silicon.nki import isa as nisa
 
@@ -239,3 +242,91 @@ def test_what_leaves_the_tensor_or_moves_partitions_is_refused(make: Any, rule: 
             make(tensor)
     assert rule_of(err) == rule
     assert __file__ in str(err.value), "the message points at the kernel's line"
+
+
+def test_dimensions_may_count_from_the_end() -> None:
+    with core() as c:
+        tensor = put(c, np.arange(16 * 24.0).reshape(16, 4, 6))
+        assert tensor.select(-1, 2).shape == (16, 4)
+        assert np.array_equal(get(c, tensor.select(-1, 2)), get(c, tensor[:, :, 2]))
+        assert np.array_equal(get(c, tensor.slice(-2, 1, 3)), get(c, tensor[:, 1:3]))
+        assert tensor.slice(-1, 0, 1).squeeze_dim(-1).shape == (16, 4)
+        assert tensor.reshape_dim(-1, (2, 3)).shape == (16, 4, 2, 3)
+        assert tensor.expand_dim(-1).shape == (16, 4, 6, 1)
+        assert tensor.flatten_dims(-2, -1).shape == (16, 24)
+        with pytest.raises(KernelRefused) as err:
+            tensor[0:1].broadcast(-3, 4)
+        assert err.value.rule.name == "partition-step"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: t.select(3, 0),
+        lambda t: t.slice(-4, 0, 1),
+        lambda t: t.expand_dim(5),
+        lambda t: t.broadcast(7, 2),
+        lambda t: t.flatten_dims(1, 4),
+    ],
+)
+def test_dimensions_that_a_tensor_lacks_are_refused(make: Callable[[Tensor], Tensor]) -> None:
+    with core() as c, pytest.raises(KernelRefused) as err:
+        make(put(c, np.ones((16, 4, 6))))
+    assert err.value.rule.name == "out-of-bounds"
+
+
+@pytest.mark.parametrize("key", [1.0, [1, 2], None, "a"])
+def test_what_is_no_index_is_refused(key: object) -> None:
+    with core() as c, pytest.raises(KernelRefused) as err:
+        put(c, np.ones((16, 4)))[:, key]
+    assert err.value.rule.name == "parameter"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "offset"),
+    [([[24, 8], [1, 25]], 0), ([[24, 8], [1, 24]], 1), ([[24, 1], [24, 4]], 0), ([[24, 8], [-1, 4]], 26)],
+)
+def test_free_dimensions_stay_in_their_partition(pattern: list[list[int]], offset: int) -> None:
+    with core() as c:
+        tensor = put(c, np.ones((16, 24)))
+        view = tensor.ap(pattern, offset=offset)
+        with pytest.raises(KernelRefused) as err:
+            nisa.tensor_copy(empty(c, view.shape), view)
+        assert err.value.rule.name == "out-of-bounds"
+
+
+def test_a_pattern_in_another_type_needs_whole_elements_in_each_partition() -> None:
+    with core() as c:
+        tensor = put(c, np.ones((16, 3)), "bfloat16")
+        with pytest.raises(KernelRefused) as err:
+            tensor.ap([[1, 16], [1, 1]], dtype="float32")
+        assert err.value.rule.name == "operand-shape"
+        with pytest.raises(KernelRefused) as err:
+            put(c, np.ones((16, 4)), "bfloat16")[:, 1:4].ap([[2, 16], [1, 1]], dtype="float32")
+        assert err.value.rule.name == "operand-shape"
+
+
+def test_rows_that_indices_pick_are_not_sliced() -> None:
+    with core() as c:
+        table = c.allocate((8, 6), "float32", MemoryRegion.private_hbm)
+        nisa.dma_copy(table, put(c, np.arange(48.0).reshape(8, 6)))
+        picked = table.vector_select(0, put(c, [[3], [1], [7]], "int32"))
+        for key in (slice(1, 3), 0):
+            with pytest.raises(KernelRefused) as err:
+                picked[key]
+            assert err.value.rule.name == "parameter"
+        dst = empty(c, (3, 2))
+        nisa.dma_copy(dst, picked[0:3, 1:3])
+        assert get(c, dst)[:, 0].tolist() == [19, 7, 43]
+
+
+def test_views_of_tensor_indirection_are_refused() -> None:
+    with core("trn3") as c:
+        tensor, index = put(c, np.ones((32, 4, 6))), put(c, np.zeros((32, 1)), "uint16")
+        for make in (lambda: tensor.indirect(index)[:, 2:4], lambda: tensor.indirect(index).reshape((32, 4, 8))):
+            with pytest.raises(KernelRefused) as err:
+                make()
+            assert err.value.rule.name == "parameter"
+        with pytest.raises(KernelRefused) as err:
+            tensor.permute((0, 2, 1)).indirect(index)
+        assert err.value.rule.name == "operand-shape"

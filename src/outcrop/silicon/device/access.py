@@ -8,7 +8,7 @@ import numpy as np
 
 from outcrop.silicon.device import carry, rules
 from outcrop.silicon.device.dtypes import Array, store
-from outcrop.silicon.device.patterns import require_inside
+from outcrop.silicon.device.patterns import leaves_partition, require_inside
 from outcrop.silicon.device.refusal import is_relaxed, refuse
 from outcrop.silicon.device.registers import VirtualRegister
 from outcrop.silicon.device.tensor import ElementIndex, Rows, Tensor
@@ -58,7 +58,7 @@ def scalar_value(core: Core, value: object) -> int:
 def _is_inside(tensor: Tensor) -> bool:
     low = tensor.offset + sum(min(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
     high = tensor.offset + sum(max(0, s * (n - 1)) for s, n in zip(tensor.strides, tensor.shape, strict=True))
-    return low >= 0 and high < tensor.storage.size_bytes // tensor.dtype.itemsize
+    return low >= 0 and high < tensor.storage.size_bytes // tensor.dtype.itemsize and not leaves_partition(tensor)
 
 
 def _nothing(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from outcrop.silicon.device import rules
-from outcrop.silicon.device.dtypes import Array, find
+from outcrop.silicon.device.dtypes import Array, DType, find
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.tensor import Dynamic, Tensor
 
@@ -37,6 +37,7 @@ def explicit_pattern(
             "Give one of them.",
         )
     if tensor.on_chip:
+        _require_whole_elements(tensor, wanted)
         _require_partitions(tensor, strides, shape, wanted.itemsize)
     dynamic = None
     if scalar_offset is not None or vector_offset is not None:
@@ -80,7 +81,20 @@ def _reach(tensor: Tensor) -> tuple[int, int]:
 
 def _is_inside(tensor: Tensor, low: int, high: int) -> bool:
     elements = tensor.storage.size_bytes // tensor.dtype.itemsize
-    return low >= 0 and high < elements and min(tensor.shape, default=1) >= 1
+    return low >= 0 and high < elements and min(tensor.shape, default=1) >= 1 and not leaves_partition(tensor)
+
+
+def leaves_partition(tensor: Tensor) -> bool:
+    """Whether an on-chip pattern runs on from one partition into the next, where the memory has no such neighbour."""
+    if not tensor.on_chip:
+        return False
+    first = last = tensor.offset % tensor.row_elements
+    for stride, size in zip(tensor.strides[1:], tensor.shape[1:], strict=True):
+        if stride > 0:
+            last += stride * (size - 1)
+        else:
+            first += stride * (size - 1)
+    return first < 0 or last >= tensor.row_elements
 
 
 def require_inside(tensor: Tensor) -> None:
@@ -92,6 +106,14 @@ def require_inside(tensor: Tensor) -> None:
             "Instructions take at least one: leave the instruction out where there is nothing to do.",
         )
     low, high = _reach(tensor)
+    if leaves_partition(tensor):
+        refuse(
+            rules.OUT_OF_BOUNDS,
+            f"The free dimensions of the pattern {tensor.get_pattern()} at offset {tensor.offset} run on into the next "
+            f"partition of {tensor.storage.allocation}.",
+            f"In {tensor.dtype.name}, each partition has elements 0 to {tensor.row_elements - 1}: keep the free "
+            "dimensions within them.",
+        )
     if not _is_inside(tensor, low, high):
         elements = tensor.storage.size_bytes // tensor.dtype.itemsize
         refuse(
@@ -106,6 +128,16 @@ def _start(tensor: Tensor, offset: int | None, itemsize: int) -> int:
     if offset is None:
         return tensor.offset * tensor.dtype.itemsize // itemsize
     return int(offset)
+
+
+def _require_whole_elements(tensor: Tensor, wanted: DType) -> None:
+    row = tensor.storage.allocation.row_bytes
+    if row % wanted.itemsize or tensor.offset * tensor.dtype.itemsize % wanted.itemsize:
+        refuse(
+            rules.OPERAND_SHAPE,
+            f"ap(dtype={wanted.name}) of {tensor.describe()} with {row} bytes in each partition.",
+            f"Each partition must hold whole elements of {wanted.itemsize} bytes, and the view start at one.",
+        )
 
 
 def _require_partitions(tensor: Tensor, strides: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> None:

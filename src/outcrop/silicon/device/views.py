@@ -57,8 +57,34 @@ class Views:
         dtype: DType | None = None,
         dynamic: Dynamic | None = None,
     ) -> Tensor:
+        if self.dynamic is not None and self.dynamic.columns is not None and shape != self.shape:
+            self._refuse_indirect("Another view")
         made = type(self)(self.storage, shape, strides, offset, dtype or self.dtype, dynamic or self.dynamic)  # type: ignore[call-arg]
         return cast("Tensor", made)
+
+    def _refuse_indirect(self, what: str) -> None:
+        refuse(
+            rules.PARAMETER,
+            f"{what} of {self.describe()}, whose elements run-time indices choose.",
+            "Slice or reshape before the indirection, or choose fewer indices.",
+        )
+
+    def _keep_rows(self, key: Any) -> None:
+        """The rows that ``vector_select`` or a ``vector_offset`` picks stay together."""
+        whole = type(key) is slice and self._slice_bounds(key, 0, self.shape[0]) == (0, self.shape[0], 1)
+        if not whole:
+            self._refuse_indirect("A part of the rows")
+
+    def _dim(self, dim: int, what: str, count: int | None = None) -> int:
+        """A dimension's number, where negative ones count from the end as in NumPy."""
+        limit = len(self.shape) if count is None else count
+        if not -limit <= dim < limit:
+            refuse(
+                rules.OUT_OF_BOUNDS,
+                f"{what} names dimension {dim} of {self.describe()}.",
+                f"Dimensions are 0 to {limit - 1}.",
+            )
+        return dim % limit
 
     # -- queries ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +142,13 @@ class Views:
                     shape.append(1)
                     strides.append(stride)
             else:
+                if not isinstance(item, (Views, VirtualRegister)):
+                    refuse(
+                        rules.PARAMETER,
+                        f"Dimension {dim} of {self.describe()} is indexed with {item!r}, a {type(item).__name__}.",
+                        "Index with an integer, a slice, nl.ds, a register or a 1x1 tensor; see expand_dim for a new "
+                        "dimension and vector_select for several rows.",
+                    )
                 dynamic = self._dynamic(dim, item, stride, size, dynamic)
                 if on_chip and dim == 0:
                     shape.append(1)
@@ -125,6 +158,8 @@ class Views:
             strides.append(1)
         elif not shape:
             shape, strides = [1], [1]
+        if self.dynamic is not None and self.dynamic.vector is not None:
+            self._keep_rows(keys[0])
         if 0 in shape:  # nl.ds(start, 0), on a core that has nothing to do
             from outcrop.silicon.device.patterns import unusable  # noqa: PLC0415  (patterns build on tensors)
 
@@ -194,10 +229,12 @@ class Views:
 
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> Tensor:
         """Elements ``start`` to ``end`` (not included) of one dimension."""
+        dim = self._dim(dim, "slice")
         return self[tuple(slice(start, end, step) if d == dim else slice(None) for d in range(len(self.shape)))]
 
     def select(self, dim: int, index: Any) -> Tensor:
         """One element of a dimension, which goes away; ``index`` may be a 1x1 tensor or a register."""
+        dim = self._dim(dim, "select")
         return self[tuple(index if d == dim else slice(None) for d in range(len(self.shape)))]
 
     def vector_select(self, dim: int, vector_offset: Tensor) -> Tensor:
@@ -236,6 +273,7 @@ class Views:
 
     def broadcast(self, dim: int, size: int) -> Tensor:
         """Repeat the one element of a dimension of size 1."""
+        dim = self._dim(dim, "broadcast")
         self._keep_partition(dim == 0, f"broadcast({dim}, {size})")
         if self.shape[dim] != 1:
             self._shape_error(f"broadcast({dim}, {size})", "The dimension must have size 1.")
@@ -245,6 +283,7 @@ class Views:
 
     def expand_dim(self, dim: int) -> Tensor:
         """Insert a dimension of size 1."""
+        dim = self._dim(dim, "expand_dim", len(self.shape) + 1)
         self._keep_partition(dim == 0, f"expand_dim({dim})")
         shape, strides = list(self.shape), list(self.strides)
         step = strides[dim] * shape[dim] if dim < len(shape) else 1
@@ -254,6 +293,7 @@ class Views:
 
     def squeeze_dim(self, dim: int) -> Tensor:
         """Remove a dimension of size 1."""
+        dim = self._dim(dim, "squeeze_dim")
         self._keep_partition(dim == 0, f"squeeze_dim({dim})")
         if self.shape[dim] != 1:
             self._shape_error(f"squeeze_dim({dim})", "The dimension must have size 1.")
@@ -263,6 +303,7 @@ class Views:
 
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> Tensor:
         """Split a dimension; one size may be -1."""
+        dim = self._dim(dim, "reshape_dim")
         sizes = _inferred(tuple(shape), self.shape[dim])
         if sizes is None:
             self._shape_error(f"reshape_dim({dim}, {tuple(shape)})", f"The sizes must multiply to {self.shape[dim]}.")
@@ -279,7 +320,9 @@ class Views:
 
     def flatten_dims(self, start_dim: int, end_dim: int) -> Tensor:
         """Merge neighbouring dimensions, ``end_dim`` included."""
-        end_dim %= len(self.shape)
+        start_dim, end_dim = self._dim(start_dim, "flatten_dims"), self._dim(end_dim, "flatten_dims")
+        if start_dim > end_dim:
+            self._shape_error(f"flatten_dims({start_dim}, {end_dim})", "The first dimension comes first.")
         self._keep_partition(start_dim == 0 and end_dim > 0, f"flatten_dims({start_dim}, {end_dim})")
         sizes = self.shape[start_dim : end_dim + 1]
         merged = _restride(sizes, self.strides[start_dim : end_dim + 1], (math.prod(sizes),))
@@ -371,6 +414,8 @@ class Views:
         """Tensor indirection (v4): columns of the free dimension chosen by ``index``, which is ``[P, K]``."""
         from outcrop.silicon.device.tensor import Dynamic  # noqa: PLC0415
 
+        if not self.is_contiguous():
+            self._shape_error("indirect()", "Indices count elements of a partition: take a view that is dense in each.")
         count = math.prod(index.shape) if num_elem is None else num_elem
         dynamic = Dynamic(1, math.prod(self.shape[1:]), 1, columns=index)
         return self._with((self.shape[0], count), (self.strides[0], 0), self.offset, dynamic=dynamic)
