@@ -116,3 +116,117 @@ def test_what_one_instruction_carries_is_not_the_next_ones() -> None:
         other = empty(c, (128, 8))
         nisa.memset(dst=other, value=2.0)
         assert get(c, other).sum() == 2048
+
+
+def missing_in(tensor: Tensor) -> list[bool]:
+    """Of the first partition, which elements count as not written."""
+    found = tensor.storage.unwritten(tensor)
+    return [False] * tensor.free_size if found is None else found[0].reshape(-1).tolist()
+
+
+def test_a_scan_carries_unwritten_elements_onwards() -> None:
+    with core() as c:
+        src = empty(c, (32, 6))
+        nisa.memset(dst=src[:, 0:2], value=1.0)
+        nisa.memset(dst=src[:, 3:6], value=1.0)
+        dst = empty(c, (32, 6))
+        nisa.tensor_tensor_scan(dst, src, src, 0.0, nl.multiply, nl.add)
+        assert missing_in(dst) == [False] * 2 + [True] * 4
+        nisa.tensor_scalar_cumulative(
+            dst, src, op0=nl.add, op1=nl.add, imm0=0.0, reduce_cmd=nisa.reduce_cmd.reset_reduce
+        )
+        assert missing_in(dst) == [False] * 2 + [True] * 4
+        whole = put(c, np.ones((32, 6)), "float32")
+        nisa.tensor_scalar_cumulative(dst, whole, op0=nl.add, op1=nl.add, imm0=0.0, reduce_cmd=nisa.reduce_cmd.reduce)
+        assert missing_in(dst) == [True] * 6  # it goes on from what the accumulators kept
+        nisa.tensor_scalar_cumulative(
+            dst, whole, op0=nl.add, op1=nl.add, imm0=0.0, reduce_cmd=nisa.reduce_cmd.reset_reduce
+        )
+        assert missing_in(dst) == [False] * 6
+
+
+def test_accumulators_remember_that_they_added_unwritten_elements() -> None:
+    with core() as c:
+        dst, total = empty(c, (64, 8)), empty(c, (64, 1))
+        src = empty(c, (64, 8))
+        nisa.memset(dst=src[0:32], value=1.0)
+        whole = put(c, np.zeros((64, 8)), "float32")
+        for first, want in ((src, 32), (whole, 64)):
+            nisa.activation(dst, nl.exp, first, reduce_op=nl.add, reduce_cmd=nisa.reduce_cmd.reset_reduce)
+            nisa.activation(dst, nl.exp, whole, reduce_op=nl.add, reduce_cmd=nisa.reduce_cmd.reduce, reduce_res=total)
+            assert np.isfinite(get(c, total[0:32])).all()
+            lost = total.storage.unwritten(total)
+            assert 64 - (0 if lost is None else int(lost.sum())) == want
+
+
+@pytest.mark.parametrize(("at", "want"), [(1, False), (6, True)])
+def test_gathers_carry_what_they_pick(at: int, want: bool) -> None:
+    with core() as c:
+        src, dst = half_written(c, 32), empty(c, (32, 8))
+        nisa.nc_n_gather(dst, src, put(c, np.full((32, 8), at), "uint32"))
+        assert missing_in(dst) == [want] * 8
+        other = empty(c, (32, 8))
+        nisa.local_gather(other, src, put(c, np.full((32, 1), at), "uint16"), 1, 8)
+        assert missing_in(other) == [want] * 8
+
+
+def test_searches_and_statistics_depend_on_the_whole_row() -> None:
+    with core() as c:
+        src, dst, at = half_written(c, 32), empty(c, (32, 8)), empty(c, (32, 8), "uint32")
+        nisa.max8(dst, src)
+        assert missing_in(dst) == [True] * 8
+        nisa.nc_find_index8(at, src, put(c, np.ones((32, 8)), "float32"))
+        assert missing_in(at) == [True] * 8
+        stats = empty(c, (32, 6))
+        nisa.bn_stats(stats, src[:, 2:8])
+        assert missing_in(stats) == [True] * 6
+
+
+def test_reductions_carry_by_the_elements_they_reduce() -> None:
+    with core() as c:
+        src, sums, row = half_written(c, 32), empty(c, (32, 4)), empty(c, (1, 8))
+        nisa.tensor_reduce(sums, nl.add, src.reshape((32, 4, 2)), axis=2)
+        assert missing_in(sums) == [False, False, True, True]
+        nisa.tensor_partition_reduce(row, nl.add, src)
+        assert missing_in(row) == [False] * 4 + [True] * 4
+
+
+def test_selections_leave_unwritten_elements_out() -> None:
+    with core() as c:
+        src, dst = half_written(c, 32), empty(c, (32, 8))
+        for limit in (3, 5):  # elements 0 to limit are kept
+            nisa.affine_select(
+                dst=dst, pattern=[[-1, 8]], offset=limit, channel_multiplier=0, on_true_tile=src, on_false_value=0.0,
+                cmp_op=nl.greater_equal,
+            )  # fmt: skip
+            assert missing_in(dst) == [4 <= each <= limit for each in range(8)]
+            bounds = [put(c, np.full((32, 1), each), "float32") for each in (0, limit)]
+            nisa.range_select(dst, src, nl.greater_equal, nl.less_equal, *bounds)
+            assert missing_in(dst) == [4 <= each <= limit for each in range(8)]
+            predicate = put(c, np.tile(np.arange(8) <= limit, (32, 1)), "uint8")
+            nisa.select_reduce(dst, predicate, src, 0.0)
+            assert missing_in(dst) == [4 <= each <= limit for each in range(8)]
+            nisa.select_reduce(dst, predicate, src, 0.0, reverse_pred=True)
+            assert missing_in(dst) == [each > max(limit, 3) for each in range(8)]
+
+
+def test_a_dma_transpose_turns_the_unwritten_part_too() -> None:
+    with core() as c:
+        src, dst = empty(c, (32, 32), "bfloat16"), empty(c, (32, 32), "bfloat16")
+        nisa.memset(dst=src[:, 0:16], value=1.0)
+        nisa.dma_transpose(dst, src)
+        assert np.isfinite(get(c, dst[0:16]).astype(np.float32)).all()
+        assert missing_in(dst[16:32]) == [True] * 32
+
+
+def test_a_tensor_written_whole_forgets_who_overwrote_it() -> None:
+    with core() as c:
+        first = put(c, np.ones((32, 8)), "float32", address=(0, 0))
+        put(c, np.ones((32, 4)), "float32", address=(0, 16))
+        with pytest.raises(KernelRefused, match="address-overlap"):
+            get(c, first)
+        nisa.tensor_copy(first, put(c, np.ones((32, 8)), "float32"))
+        nisa.tensor_copy(first, half_written(c, 32))
+        copied = empty(c, (32, 8))
+        nisa.tensor_copy(copied, first)
+        assert missing_in(copied) == [False] * 4 + [True] * 4

@@ -17,8 +17,10 @@ An instruction takes the registers of the partitions that its input lies in::
     lanes = accumulators.lanes(data)                           # the partitions of the input
     start = registers.start(lanes, "tensor_scalar_reduce", command, alu.identity(op), loaded)
     total = fold(start, values) if core.values else start      # float32 [P]
+    registers.follow(core, lanes, command)                     # bytes that nothing wrote are remembered
     registers.hold(lanes, total)                               # they are defined from now on
     ...
+    registers.carry_out(core, lanes, reduce_res)
     core.write(reduce_res, registers.read(lanes, "tensor_scalar_reduce")[:, None])
 
 and an instruction that ran with ``idle`` on VectorE calls ``registers.poison(lanes, "select_reduce")``. Going on from
@@ -30,7 +32,7 @@ Not covered: which other instructions disturb the registers is not documented; n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,6 +64,8 @@ class Registers:
         self.values: Array = np.full(count, np.nan, np.float32)
         self.defined: Array = np.zeros(count, np.bool_)
         self._poisoned_by = ""
+        self.lost: Array = np.zeros(count, np.bool_)  # lanes whose values came of bytes that nothing wrote
+        self.origin: Any = None  # of these bytes: see carry.py
 
     def start(self, lanes: slice, op: str, command: str, identity: float, loaded: Array | float | None = None) -> Array:
         """The float32 values, one for each lane, that an accumulating instruction starts from; a fresh array.
@@ -83,6 +87,20 @@ class Registers:
         """Keep the accumulated values; the lanes are defined from now on."""
         self.values[lanes] = values
         self.defined[lanes] = True
+
+    def follow(self, core: Core, lanes: slice, command: str) -> None:
+        """Keep in mind, before the instruction's writes, which lanes now depend on bytes that nothing wrote."""
+        if command != "reduce" and self.origin is not None:
+            self.lost[lanes] = False
+        found = core.carried_lanes(lanes.stop - lanes.start)
+        if found is not None and command != "reset":
+            self.lost[lanes] |= found[0]
+            self.origin = found[1]
+
+    def carry_out(self, core: Core, lanes: slice, dst: Tensor) -> None:
+        """``dst`` is written next and depends on what the lanes hold."""
+        if self.origin is not None and self.lost[lanes].any():
+            core.carry_in(self.lost[lanes], dst, self.origin)
 
     def read(self, lanes: slice, op: str) -> Array:
         """A copy of what the lanes hold, one float32 for each; refused where that is not defined."""

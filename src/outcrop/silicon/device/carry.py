@@ -6,7 +6,9 @@ which nothing at all was written, and the moment when an unwritten byte decides 
 another core, a register, an address or a matrix product. The refusal names the first read and the line it was in.
 
 Which results depend on which inputs is judged by shape: element by element where an operand has the result's shape, by
-partition where it has the result's partitions, and as a whole otherwise.
+partition where it has the result's partitions, and as a whole otherwise. An instruction for which that is not so, a
+scan or a gather, says with ``Core.carry_as`` what it makes of the unwritten places. Accumulator registers remember them
+between instructions (``accumulators``).
 """
 
 from __future__ import annotations
@@ -68,6 +70,19 @@ def mask_for(dst: Tensor, operands: list[Carried]) -> Array:
         else:
             mask[...] = True
     return mask
+
+
+def rows(missing: Array) -> Array:
+    """For ``Core.carry_as``: every element of a partition depends on all of it."""
+    lost = missing.reshape(missing.shape[0], -1).any(axis=1)
+    found: Array = np.broadcast_to(lost.reshape(-1, *(1,) * (missing.ndim - 1)), missing.shape)
+    return found
+
+
+def onwards(missing: Array) -> Array:
+    """For ``Core.carry_as``: each element depends on those before it in its partition."""
+    found: Array = np.logical_or.accumulate(missing.reshape(missing.shape[0], -1), axis=1).reshape(missing.shape)
+    return found
 
 
 def refuse_sight(operands: list[Carried], op: str, dst: Tensor | None) -> None:

@@ -210,6 +210,36 @@ class Core:
             return
         self._carried.append(carry.carried(tensor, missing))
 
+    def carry_as(self, change: Callable[[Array], Array], tensor: Tensor | None = None) -> None:
+        """After reading: what the instruction makes of the places of ``tensor`` (of all operands) that nothing wrote.
+
+        ``change`` takes where they are, in the operand's shape, and gives which results depend on them: in the shape of
+        the result, or with its partitions.
+        """
+        if self._carried:
+            self._carried = [
+                each._replace(missing=change(each.missing))
+                if tensor is None or (each.tensor.storage is tensor.storage and each.missing.shape == tensor.shape)
+                else each
+                for each in self._carried
+            ]
+
+    def carry_in(self, partitions: Array, tensor: Tensor, origin: carry.Origin) -> None:
+        """What is written next depends on unwritten bytes that an accumulator kept, in these of its partitions."""
+        self._carried.append(carry.Carried(tensor, partitions[:, None], origin))
+
+    def carried_lanes(self, count: int) -> tuple[Array, carry.Origin] | None:
+        """In which of ``count`` partitions the current instruction depends on unwritten bytes, and since when."""
+        if not self._carried:
+            return None
+        lost = np.zeros(count, np.bool_)
+        for each in self._carried:
+            if each.missing.shape[0] == count:
+                lost |= each.missing.reshape(count, -1).any(axis=1)
+            else:
+                lost[:] = True
+        return lost, self._carried[0].origin
+
     def _forget_carried(self, tensor: Tensor) -> None:
         """What was just written to ``tensor`` depends on bytes that nothing wrote."""
         if tensor.index is not None or tensor.dynamic is not None:

@@ -73,6 +73,7 @@ def dma_transpose(
         source = resolved(core, src, skip_invalid)
         order = PERMUTATIONS[len(src.shape)]
         values = np.transpose(core.read(source), order)
+        core.carry_as(lambda missing: np.transpose(missing, order))
         valid = source.index.valid if source.index is not None else None
         core.write(as_bits(dst), values, None if valid is None else np.transpose(valid, order))
         moved = rows_moved(source)

@@ -57,9 +57,17 @@ def local_gather(
         gathered = np.empty((groups, GROUP, count * run), source.dtype)
         for each, group in enumerate(source):  # at most eight; inside the range, so "clip" is only faster
             group.take(elements[each], axis=1, out=gathered[each], mode="clip")
+        core.carry_as(lambda missing: _gathered(missing, elements).reshape(dst.shape), src_buffer)
         core.write(dst, gathered.reshape(dst.shape))
     params = {"num_elem_per_idx": run, "num_valid_indices": count}
     return core.record("local_gather", Engine.gpsimd, (dst,), (src_buffer, index), params, name)
+
+
+def _gathered(missing: Array, elements: Array) -> Array:
+    """Of ``[groups, count]`` elements of each partition, which ones nothing wrote."""
+    each = missing.reshape(elements.shape[0], GROUP, -1)
+    taken: Array = np.take_along_axis(each, np.broadcast_to(elements[:, None], (*each.shape[:2], elements.shape[1])), 2)
+    return taken
 
 
 def nc_n_gather(core: Core, dst: Tensor, data: Tensor, indices: Tensor, name: str | None) -> Instruction:
@@ -70,6 +78,7 @@ def nc_n_gather(core: Core, dst: Tensor, data: Tensor, indices: Tensor, name: st
         _require_inside(data, "nc_n_gather", positions, data.free_size)
         rows = np.arange(data.shape[0])[:, None] * data.free_size
         flat = core.read(data).reshape(-1)
+        core.carry_as(lambda missing: missing.reshape(-1)[positions + rows].reshape(dst.shape), data)
         core.write(dst, flat.take(positions + rows, mode="clip").reshape(dst.shape))  # checked above: "clip" is faster
     return core.record("nc_n_gather", Engine.gpsimd, (dst,), (data, indices), name=name)
 

@@ -67,6 +67,7 @@ def affine_select(
     if core.values:
         chosen = _COMPARISONS[cmp_op](_affine(core, row, dst.shape[0], scale, offset), 0)
         values = core.read(on_true_tile)
+        core.carry_as(lambda missing: missing.reshape(chosen.shape) & chosen)
         if dst.dtype is on_true_tile.dtype:
             constant = np.empty(1, dst.dtype.numpy)
             store(constant, np.array([other], np.float32), dst.dtype)

@@ -68,7 +68,9 @@ def set_rng_seed(core: Core, src_seeds: Tensor, name: str | None) -> Instruction
     """Seed the vector engine with one 32-bit value."""
     core.checked(_check_seed, src_seeds)
     if core.values:
-        _generator(core, Engine.vector).seed(int.from_bytes(core.read(src_seeds).tobytes()[:_SEED_BYTES], "little"))
+        _generator(core, Engine.vector).seed(
+            int.from_bytes(core.read(src_seeds, defined=True).tobytes()[:_SEED_BYTES], "little")
+        )
     return core.record("set_rng_seed", Engine.vector, (), (src_seeds,), name=name)
 
 
@@ -77,7 +79,7 @@ def rand_set_state(core: Core, src_seeds: Tensor, engine: Engine, name: str | No
     engine = core.checked(_check_state, "rand_set_state", "src_seeds", src_seeds, engine)
     if core.values:
         lanes = _lanes(core, engine, src_seeds)
-        lanes[...] = core.read(src_seeds).reshape(lanes.shape)
+        lanes[...] = core.read(src_seeds, defined=True).reshape(lanes.shape)
     return core.record("rand_set_state", engine, (), (src_seeds,), name=name)
 
 

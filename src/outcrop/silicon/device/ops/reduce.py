@@ -84,6 +84,7 @@ def tensor_reduce(
     bitvec, count = core.checked(_tensor_reduce_rules, dst, op, data, axes, negate)
     if core.values:
         values = core.read(data) if bitvec else core.read_float32(data)
+        core.carry_as(lambda missing: missing.reshape(missing.shape[0], -1, count).any(axis=-1).reshape(dst.shape))
         with np.errstate(all="ignore"):
             result = alu.fold(op, values.reshape(values.shape[0], -1, count)).reshape(dst.shape)
             if bitvec:
@@ -123,6 +124,7 @@ def tensor_partition_reduce(core: Core, dst: Tensor, op: str, data: Tensor, name
     domain = core.checked(_partition_reduce_rules, dst, op, data)
     if core.values:
         values = core.read_float32(data) if domain == "float32" else core.read(data)
+        core.carry_as(lambda missing: missing.any(axis=0).reshape(dst.shape))
         with np.errstate(all="ignore"):
             result = _across(op, values, domain).reshape(dst.shape)
         if domain == "bits":

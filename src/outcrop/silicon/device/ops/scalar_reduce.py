@@ -119,8 +119,10 @@ def tensor_scalar_reduce(
             result = apply_scalar(first, values, scalar, reverse0, None)
             total = alu.fold(reduce_op, result.reshape(result.shape[0], -1))
             start = alu.OPERATORS[reduce_op].apply(start, total, start)
+            registers.follow(core, lanes, command)
             operands.finish(core, dst, result, None)
             if reduce_res is not None:
+                registers.carry_out(core, lanes, reduce_res)
                 core.write(reduce_res, (-start if reduce_res_negate else start).reshape(reduce_res.shape))
         registers.hold(lanes, start)
     reads = [data, *(each for each in (operand0, reduce_init) if isinstance(each, Tensor))]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.silicon.device import accumulators, alu, checks
+from outcrop.silicon.device import accumulators, alu, carry, checks
 from outcrop.silicon.device.dtypes import (
     ALL,
     Array,
@@ -99,6 +99,7 @@ def tensor_tensor_scan(
                 result = _accumulated(_ORDERED[op1], start, terms)
             else:
                 result = _stepped(first, second, factors, terms, start, reverse0, reverse1)
+            core.carry_as(carry.onwards)
             core.write(dst, result if result.shape == dst.shape else result.reshape(dst.shape))
     reads = (data0, data1, initial) if isinstance(initial, Tensor) else (data0, data1)
     params = {"op0": op0, "op1": op1, "reverse0": reverse0, "reverse1": reverse1, "initial": operand_form(initial)}
@@ -186,6 +187,10 @@ def tensor_scalar_cumulative(
             terms = apply_scalar(first, values, scalar, False, None).reshape(values.shape[0], -1)
             result = _cumulated(op1, start, terms)
             start = result[:, -1]
+            core.carry_as(carry.onwards)
+            if command == "reduce":
+                registers.carry_out(core, lanes, dst)
+            registers.follow(core, lanes, command)
             core.write(dst, result.reshape(dst.shape))
         registers.hold(lanes, start)
     reads = (src, *(each for each in (imm0, imm1) if isinstance(each, Tensor)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.silicon.device import checks, dtypes, rules
+from outcrop.silicon.device import carry, checks, dtypes, rules
 from outcrop.silicon.device.dtypes import Array, store
 from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.refusal import refuse
@@ -37,6 +37,7 @@ def max8(core: Core, dst: Tensor, src: Tensor, name: str | None) -> Instruction:
         values = core.read_float32(src).reshape(src.shape[0], -1)
         count = values.shape[1]
         largest = values if count == EIGHT else np.partition(values, count - EIGHT, axis=1)[:, count - EIGHT :]
+        core.carry_as(carry.rows)
         core.write(dst, np.sort(largest, axis=1)[:, ::-1].reshape(dst.shape))
     return core.record("max8", Engine.vector, (dst,), (src,), name=name)
 
@@ -46,6 +47,7 @@ def nc_find_index8(core: Core, dst: Tensor, data: Tensor, vals: Tensor, name: st
     core.checked(_check_find, dst, data, vals)
     if core.values:
         positions, found = _pair(core, data, vals, range(EIGHT))
+        core.carry_as(carry.rows)
         core.write(dst, _indices(positions, found, dst).reshape(dst.shape))
     return core.record("nc_find_index8", Engine.vector, (dst,), (data, vals), name=name)
 
@@ -61,6 +63,7 @@ def nc_match_replace8(
     core.checked(_check_replace, dst, data, vals, *(() if dst_idx is None else (dst_idx,)))
     if core.values:
         positions, found = _pair(core, data, vals, range(EIGHT - 1, -1, -1))
+        core.carry_as(carry.rows)
         source = core.read(data)
         result = (source if dst.dtype is data.dtype else dtypes.to_float32(source, data.dtype)).copy()
         flat = result.reshape(data.shape[0], -1)

@@ -135,6 +135,7 @@ def range_select(
         keep = _COMPARE[comp_op0](indices, core.read(bound0).reshape(-1, 1))
         keep &= _COMPARE[comp_op1](indices, core.read(bound1).reshape(-1, 1))
         result = np.where(keep, values, np.float32(FILL))
+        core.carry_as(lambda missing: missing.reshape(keep.shape) & keep, on_true)
     conclude(core, "range_select", Engine.vector, plan.lanes, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(on_true, bound0, bound1) + indices_of(dst)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)
@@ -195,6 +196,7 @@ def select_reduce(
         holds = core.read(predicate).reshape(values.shape) != 0
         other = scalar_float32(core, on_false, values.ndim)
         result = np.where(holds, other, values) if reverse else np.where(holds, values, other)
+        core.carry_as(lambda missing: missing.reshape(holds.shape) & (holds != reverse), on_true)
     conclude(core, "select_reduce", Engine.vector, plan.lanes, dst, result, reduce_op, reduce_res, command)
     reads = reads_of(on_true, predicate, on_false) + indices_of(dst)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.silicon.device import rules
+from outcrop.silicon.device import carry, rules
 from outcrop.silicon.device.dtypes import Array
 from outcrop.silicon.device.ops.tiles import reads_of, tile
 from outcrop.silicon.device.record import Instruction
@@ -71,6 +71,7 @@ def bn_stats(core: Core, dst: Tensor, data: Tensor, name: str | None = None) -> 
     core.checked(_check_stats, dst, data)
     if core.values:
         values = core.read_float32(data).reshape(data.shape[0], -1)
+        core.carry_as(carry.rows)
         found = np.zeros((data.shape[0], 6), np.float32)
         with np.errstate(all="ignore"):
             for first in (0, 1):
@@ -94,6 +95,7 @@ def bn_aggr(core: Core, dst: Tensor, data: Tensor, name: str | None = None) -> I
     core.checked(_check_aggr, dst, data)
     if core.values:
         triples = core.read_float32(data).reshape(data.shape[0], -1, 3)
+        core.carry_as(carry.rows)
         counts, means, squares = triples[:, :, 0], triples[:, :, 1], triples[:, :, 2]
         found = np.empty((data.shape[0], 2), np.float32)
         with np.errstate(all="ignore"):

@@ -124,13 +124,16 @@ def accumulate(
         with np.errstate(all="ignore"):
             folded = alu.fold(reduce_op, result.reshape(result.shape[0], -1))
             total = alu.OPERATORS[reduce_op].apply(total, folded)
+    registers.follow(core, lanes, command)
     registers.hold(lanes, total)
 
 
 def read_out(core: Core, op: str, lanes: slice, reduce_res: Tensor, engine: Engine) -> None:
     """Write the registers, one for each partition, into ``reduce_res``."""
-    values = accumulators.of(core, engine).read(lanes, op)
+    registers = accumulators.of(core, engine)
+    values = registers.read(lanes, op)
     if core.values:
+        registers.carry_out(core, lanes, reduce_res)
         core.write(reduce_res, values.reshape(reduce_res.shape))
 
 
