@@ -8,14 +8,15 @@ import importlib.util
 import json
 import runpy
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outcrop.base.errors import UserError
-from outcrop.cli import kernel_profile
+from outcrop.base.errors import OutcropError, UserError
+from outcrop.cli import kernel_profile, kernel_tune
 
 if TYPE_CHECKING:
     from outcrop.silicon.hazards import Hazard
@@ -47,6 +48,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     add_running_arguments(running)
     running.set_defaults(run=run)
     kernel_profile.add(verbs, common)
+    kernel_tune.add(verbs, common)
 
 
 def add_running_arguments(running: argparse.ArgumentParser) -> None:
@@ -104,10 +106,15 @@ def executed(args: argparse.Namespace, *, timing_only: bool = False) -> list[Run
 
     path, name = _split(args.file)
     relaxed = "all" in args.relaxed or frozenset(args.relaxed)
+    if not name and (args.arg or args.grid is not None):
+        raise UserError(
+            f"--{'arg' if args.arg else 'grid'} is for one kernel, and {path} runs as a script.",
+            f"Name the kernel: {path}:NAME.",
+        )
     activated = nki.activate(args.target, relaxed, args.seed, shadow=args.shadow)
-    with activated, nki.defaults(timing_only=timing_only), nki.recording() as runs:
+    with activated, nki.defaults(timing_only=timing_only), nki.recording() as runs, _as_from_the_file():
         if name:
-            _run_kernel(path, name, args)
+            _run_kernel(path, name, args, timing_only)
         else:
             _run_script(path, args.rest)
     if not runs:
@@ -135,6 +142,33 @@ def _importing_beside(path: Path) -> Iterator[None]:
         sys.path.remove(folder)
 
 
+@contextlib.contextmanager
+def _as_from_the_file() -> Iterator[None]:
+    """An error of the user's Python is shown as Python shows it: from the user's first line on, without ours before.
+
+    Between lines of the user's, those of this package and of ``runpy`` are left out; at the end they stay, for there
+    they tell where it went wrong.
+    """
+    try:
+        yield
+    except OutcropError:
+        raise
+    except Exception as error:
+        shown = traceback.TracebackException.from_exception(error)
+        users = [not _is_ours(each.filename) for each in shown.stack]
+        last = max((at for at, is_users in enumerate(users) if is_users), default=-1)
+        if last < 0 and not isinstance(error, SyntaxError):
+            raise  # ours from the first line to the last
+        kept = [each for at, each in enumerate(shown.stack) if users[at] or (at > last and not isinstance(error, SyntaxError))]
+        shown.stack[:] = kept
+        print("".join(shown.format()), end="", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(("<frozen ", "<string>")) or Path(file).is_relative_to(_PACKAGE)
+
+
 def _run_script(path: Path, rest: list[str]) -> None:
     argv, sys.argv = sys.argv, [str(path), *rest]
     try:
@@ -147,7 +181,7 @@ def _run_script(path: Path, rest: list[str]) -> None:
         sys.argv = argv
 
 
-def _run_kernel(path: Path, name: str, args: argparse.Namespace) -> None:
+def _run_kernel(path: Path, name: str, args: argparse.Namespace, timing_only: bool) -> None:
     from outcrop.silicon.nki import Kernel  # noqa: PLC0415
     from outcrop.silicon.nki.legacy import LegacyKernel  # noqa: PLC0415
 
@@ -163,7 +197,7 @@ def _run_kernel(path: Path, name: str, args: argparse.Namespace) -> None:
         raise UserError(
             f"{path} has no kernel {name!r}.", f"Its kernels: {', '.join(kernels) or 'none; put @nki.jit above one'}."
         )
-    _call(kernel if args.grid is None else kernel[args.grid], _arguments(args.arg, args.seed))
+    _call(kernel if args.grid is None else kernel[args.grid], _arguments(args.arg, args.seed, timing_only))
 
 
 def _call(kernel: Kernel | LegacyKernel, arguments: dict[str, Any]) -> None:
@@ -180,7 +214,7 @@ def _call(kernel: Kernel | LegacyKernel, arguments: dict[str, Any]) -> None:
     kernel(**arguments)
 
 
-def _arguments(given: list[str], seed: int) -> dict[str, Any]:
+def _arguments(given: list[str], seed: int, timing_only: bool) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415
 
     random = np.random.default_rng(seed)
@@ -189,11 +223,12 @@ def _arguments(given: list[str], seed: int) -> dict[str, Any]:
         name, equals, value = each.partition("=")
         if not equals or not name.isidentifier():
             raise UserError(f"--arg {each} is not NAME=VALUE.", "Write for example --arg a=float32[128,512].")
-        arguments[name] = _value(value, random)
+        arguments[name] = _value(value, None if timing_only else random)
     return arguments
 
 
 def _value(text: str, random: Any) -> Any:
+    """What an argument's text says; without ``random``, arrays have a shape and a type, and no memory behind."""
     import ast  # noqa: PLC0415
     import re  # noqa: PLC0415
 
@@ -202,9 +237,13 @@ def _value(text: str, random: Any) -> Any:
     from outcrop.silicon.device.dtypes import find  # noqa: PLC0415
 
     shaped = re.fullmatch(r"(\w+)\[([\d, ]*)\]", text)
+    if not shaped and re.match(r"[a-z]\w*\[", text):
+        raise UserError(f"{text} is not an array.", "Write the type and the sizes: float32[128,512].")
     if shaped:
         dtype = find(shaped.group(1))
         shape = tuple(int(size) for size in shaped.group(2).split(",") if size.strip())
+        if random is None:
+            return np.broadcast_to(np.zeros((), np.bool_ if dtype == "bool" else dtype.numpy), shape)
         if dtype.is_float:
             return random.standard_normal(shape, np.float32).astype(dtype.numpy)
         return random.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype.numpy)

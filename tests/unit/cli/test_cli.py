@@ -23,6 +23,7 @@ VERBS = {
     "outcrop kernel diff",
     "outcrop kernel profile",
     "outcrop kernel run",
+    "outcrop kernel tune",
     "outcrop key",
     "outcrop key bearer",
     "outcrop key create",

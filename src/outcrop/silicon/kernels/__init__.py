@@ -3,7 +3,8 @@
 One file per kernel: the kernel, a NumPy reference, the design in a paragraph, the choices that a search may vary, and a
 ``KernelCase`` that tells a test or a benchmark how to call it. They use nothing of the simulator but the language, and
 ``front`` has the one line that says whose: with ``from nki import ...`` there in place of
-``from outcrop.silicon.nki import ...``, they are the vendor's kernels, as a test shows.
+``from outcrop.silicon.nki import ...``, they are the vendor's kernels, as a test shows. ``tune`` searches the choices
+of these kernels and of others by predicted time, with ``search``, ``trial`` and ``workers``.
 
 Not covered: kernels here are written for clear structure and good predicted time at large shapes, and take any shape
 that their docstring allows; none was run on a chip by us.
@@ -15,7 +16,7 @@ import importlib
 from functools import cache
 
 from outcrop.base.errors import NotFound
-from outcrop.silicon.kernels.base import KernelCase
+from outcrop.silicon.kernels.base import KernelCase, Tuning, choice
 
 _MODULES = (
     "matmul",
@@ -36,7 +37,7 @@ _MODULES = (
     "quantise",
 )  # fmt: skip
 
-__all__ = ["KernelCase", "cases", "find"]
+__all__ = ["KernelCase", "Tuning", "cases", "choice", "find"]
 
 
 @cache

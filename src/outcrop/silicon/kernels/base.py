@@ -2,15 +2,18 @@
 
 A ``KernelCase`` makes arguments for given sizes, computes the reference in float64, and counts the operations and bytes
 that any implementation needs. ``floor_us`` turns those into the least time on a chip: the roofline. A kernel's
-``Tuning`` names the choices that change its time and not its values, with the values that each may take.
+``Tuning`` names the choices that change its time and not its values, with the values that each may take; ``tune``
+searches them, and what it found comes back by ``KernelCase.tuned``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import ml_dtypes
@@ -70,6 +73,14 @@ class Tuning(NKIObject):
     def legal(cls) -> dict[str, tuple[Any, ...]]:
         """Every choice with its legal values, the picked one first."""
         return {each.name: each.metadata["legal"] for each in dataclasses.fields(cls)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Tuning:
+        """The choices that are given by name, others as picked; refuses what is no choice or not legal."""
+        unknown = ", ".join(name for name in values if name not in cls.legal())
+        if unknown:
+            raise UserError(f"{cls.__name__} has no choice {unknown}.", f"It has {', '.join(cls.legal())}.")
+        return cls(**values)
 
     @classmethod
     def variants(cls) -> Iterator[Tuning]:
@@ -153,6 +164,19 @@ class KernelCase:
         """Launch it without values: its trace is what a replay for time needs."""
         args = self.inputs(sizes or self.large, dtype, Values(None))
         return self.run(args, target, tuning, timing_only=True)
+
+    def tuned(self, path: Path) -> Tuning:
+        """The choices that ``outcrop kernel tune --out`` wrote, for ``run``, ``timing_run`` or the kernel itself."""
+        if not path.is_file():
+            raise UserError(f"There is no file {path}.", f"outcrop kernel tune {self.name} --out {path} writes it.")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            kernel, values = found["kernel"], dict(found["tuning"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is not what outcrop kernel tune wrote.") from None
+        if kernel != self.name:
+            raise UserError(f"{path} was written for the kernel {kernel}, not for {self.name}.")
+        return self.tuning.of(values)
 
     def floor_us(self, sizes: Sizes, dtype: str, target: Chip) -> float:
         """The least time on one core: the larger of operations over peak and bytes over the practical DMA rate."""

@@ -28,7 +28,7 @@ from outcrop.silicon.kernels.base import (
     wide,
 )
 from outcrop.silicon.kernels.front import jit, nisa, nl
-from outcrop.silicon.kernels.moves import P, copy, steps, tile_of
+from outcrop.silicon.kernels.moves import P, copy, halved, steps, tile_of
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,7 @@ def add_piece(
 ) -> tuple[nl.NkiTensor, nl.NkiTensor]:
     """The negated maximum and the sum of exponentials with one more piece of the logits."""
     height, width = tile.shape
-    smaller = tile
-    for _ in range(tuning.halvings):
-        half = smaller.shape[1] // 2
-        if smaller.shape[1] % 2 == 0:
-            larger = nl.ndarray((height, half), tile.dtype)
-            nisa.tensor_tensor(larger, smaller[:, 0:half], smaller[:, half : 2 * half], nl.maximum)
-            smaller = larger
+    smaller = halved(tile, tuning.halvings)
     new_shift = nl.ndarray((height, 1), nl.float32)
     new_total = nl.ndarray((height, 1), nl.float32)
     powers = nl.ndarray((height, width), nl.bfloat16)  # only their sum, in float32, is used

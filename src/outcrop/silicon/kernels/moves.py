@@ -41,6 +41,32 @@ def on_all_partitions(row: nl.NkiTensor, dtype: object = None) -> nl.NkiTensor:
     return tile_of(row.reshape(1, row.shape[0]).broadcast(0, P), dtype)
 
 
+def halved(tile: nl.NkiTensor, times: int) -> nl.NkiTensor:
+    """A tile whose largest value in each row is that of ``tile``, with half of its columns, and so on.
+
+    A maximum of two tiles runs at twice the rate of a reduction, so the first halvings pay.
+    """
+    for _ in range(times):
+        width = tile.shape[1]
+        if width % 2 == 0:
+            larger = nl.ndarray((tile.shape[0], width // 2), tile.dtype)
+            nisa.tensor_tensor(larger, tile[:, 0 : width // 2], tile[:, width // 2 : width], nl.maximum)
+            tile = larger
+    return tile
+
+
+def scale_rows(dst: nl.NkiTensor, src: nl.NkiTensor, factors: nl.NkiTensor, vector_share: float) -> None:
+    """``src * factors``, one factor for each row: the first columns on Vector, the others on GpSimd."""
+    width = src.shape[1]
+    split = int(width * vector_share)
+    if split > 0:
+        nisa.tensor_scalar(dst[:, 0:split], src[:, 0:split], nl.multiply, factors)
+    if split < width:  # GpSimd takes two tensors only
+        rest = slice(split, width)
+        wide_factors = factors.broadcast(1, width - split)
+        nisa.tensor_tensor(dst[:, rest], src[:, rest], wide_factors, nl.multiply, engine=nisa.engine.gpsimd)
+
+
 def engine_named(name: str) -> nisa.engine:
     """The engine that a tuning names."""
     if name == "gpsimd":

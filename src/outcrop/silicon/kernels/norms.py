@@ -10,6 +10,7 @@ element is read twice from HBM.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ from outcrop.silicon.kernels.base import (
     wide,
 )
 from outcrop.silicon.kernels.front import jit, nisa, nl
-from outcrop.silicon.kernels.moves import P, copy, engine_named, on_all_partitions, steps, tile_of
+from outcrop.silicon.kernels.moves import P, copy, on_all_partitions, scale_rows, steps, tile_of
 
 EPSILON = 1e-5
 _STATISTICS = 512  # columns that one bn_stats takes
@@ -35,17 +36,26 @@ _STATISTICS = 512  # columns that one bn_stats takes
 
 @dataclass(frozen=True)
 class RmsNormTuning(Tuning):
-    """``fused`` multiplies with root and weight in one instruction, else in two that may use Vector's fast modes."""
+    """``fused`` multiplies with root and weight in one instruction, else in two that may use Vector's fast modes.
+
+    GpSimd does its share of the columns in two instructions. ``by_sync`` lets the Sync queue alone send results off.
+    """
 
     fused: bool = choice(True, False)
+    gpsimd_share: float = choice(0.0, 0.125, 0.25)
+    by_sync: bool = choice(False, True)
 
 
 @dataclass(frozen=True)
 class LayerNormTuning(Tuning):
-    """The engine that multiplies with the weight, and Vector's share of the columns that the bias is added to."""
+    """Vector's shares of the columns that are multiplied with the weight and that the bias is added to.
 
-    weight_engine: str = choice("gpsimd", "vector")
-    vector_share: float = choice(0.5, 0.0, 0.25, 0.75, 1.0)
+    GpSimd has the others. ``store_turn`` 1 sends a tile off by the other queue than it came by.
+    """
+
+    weight_share: float = choice(0.0, 0.125, 0.25, 0.5, 1.0)
+    vector_share: float = choice(0.5, 0.0, 0.25, 0.375, 0.625, 0.75, 1.0)
+    store_turn: int = choice(0, 1)
 
 
 def reciprocal_root(dst: nl.NkiTensor, mean: nl.NkiTensor, scale: float) -> None:
@@ -69,12 +79,21 @@ def rms_norm(x: nl.NkiTensor, weight: nl.NkiTensor, tuning: RmsNormTuning = RmsN
         result = nl.ndarray((height, width), x.dtype)
         nisa.activation_reduce(squares, nl.square, tile, nl.add, total)
         reciprocal_root(total, total, 1.0 / width)
+        split = width - int(width * tuning.gpsimd_share)
+        here, rest = slice(0, split), slice(split, width)
         if tuning.fused:
-            nisa.scalar_tensor_tensor(result, tile, nl.multiply, total, nl.multiply, weights[0:height, :])
+            nisa.scalar_tensor_tensor(
+                result[:, here], tile[:, here], nl.multiply, total, nl.multiply, weights[0:height, here]
+            )
         else:
-            nisa.tensor_scalar(result, tile, nl.multiply, total)
-            nisa.tensor_tensor(result, result, weights[0:height, :], nl.multiply)
-        copy(out[start : start + height, :], result, turn)
+            nisa.tensor_scalar(result[:, here], tile[:, here], nl.multiply, total)
+            nisa.tensor_tensor(result[:, here], result[:, here], weights[0:height, here], nl.multiply)
+        if split < width:
+            scale_rows(result[:, rest], tile[:, rest], total, 0.0)
+            nisa.tensor_tensor(
+                result[:, rest], result[:, rest], weights[0:height, rest], nl.multiply, engine=nisa.engine.gpsimd
+            )
+        copy(out[start : start + height, :], result, 0 if tuning.by_sync else turn)
     return out
 
 
@@ -103,22 +122,22 @@ def layer_norm(
         scaled = nl.ndarray((height, width), x.dtype)
         result = nl.ndarray((height, width), x.dtype)
         nisa.activation(scaled, nl.copy, tile, bias=shift, scale=root)
-        nisa.tensor_tensor(scaled, scaled, weights[0:height, :], nl.multiply, engine=engine_named(tuning.weight_engine))
-        split = int(width * tuning.vector_share)
-        if split > 0:
-            nisa.tensor_tensor(
-                result[:, 0:split], scaled[:, 0:split], biases[0:height, 0:split], nl.add, engine=nisa.engine.vector
-            )
-        if split < width:
-            nisa.tensor_tensor(
-                result[:, split:width],
-                scaled[:, split:width],
-                biases[0:height, split:width],
-                nl.add,
-                engine=nisa.engine.gpsimd,
-            )
-        copy(out[start : start + height, :], result, turn)
+        combine_shared(scaled, scaled, weights[0:height, :], nl.multiply, tuning.weight_share)
+        combine_shared(result, scaled, biases[0:height, :], nl.add, tuning.vector_share)
+        copy(out[start : start + height, :], result, turn + tuning.store_turn)
     return out
+
+
+def combine_shared(
+    dst: nl.NkiTensor, a: nl.NkiTensor, b: nl.NkiTensor, operator: Callable[..., object], vector_share: float
+) -> None:
+    """An operation on two tiles: the first columns on Vector, the others on GpSimd."""
+    width = dst.shape[1]
+    split = int(width * vector_share)
+    parts = [(slice(0, split), nisa.engine.vector), (slice(split, width), nisa.engine.gpsimd)]
+    for here, engine in parts:
+        if here.start < here.stop:
+            nisa.tensor_tensor(dst[:, here], a[:, here], b[:, here], operator, engine=engine)
 
 
 def rms_norm_reference(x: Array, weight: Array) -> Array:

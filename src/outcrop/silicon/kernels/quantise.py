@@ -24,16 +24,17 @@ from outcrop.silicon.kernels.base import (
     wide,
 )
 from outcrop.silicon.kernels.front import jit, nisa, nl
-from outcrop.silicon.kernels.moves import P, copy, steps, tile_of
+from outcrop.silicon.kernels.moves import P, copy, halved, scale_rows, steps, tile_of
 
 _SMALLEST = 1e-12  # largest value of a row of zeros, so that its scale is not 0
 
 
 @dataclass(frozen=True)
 class QuantiseTuning(Tuning):
-    """Which engine scales and converts."""
+    """Vector's share of the columns that are scaled, and how often a row is halved before its largest is found."""
 
-    scale_engine: str = choice("gpsimd", "vector", "scalar")
+    vector_share: float = choice(0.0, 0.125, 0.25, 0.5, 1.0)
+    halvings: int = choice(1, 0, 2, 3)
 
 
 @jit
@@ -53,19 +54,10 @@ def quantise(
         share = nl.ndarray((height, 1), nl.float32)
         result = nl.ndarray((height, width), out.dtype)
         nisa.activation(sizes, nl.abs, tile)
-        smaller = sizes
-        if width % 2 == 0:  # a maximum of two tiles runs at twice the rate of a reduction
-            smaller = nl.ndarray((height, width // 2), x.dtype)
-            nisa.tensor_tensor(smaller, sizes[:, 0 : width // 2], sizes[:, width // 2 : width], nl.maximum)
-        nisa.tensor_reduce(scale, nl.maximum, smaller, 1)
+        nisa.tensor_reduce(scale, nl.maximum, halved(sizes, tuning.halvings), 1)
         nisa.tensor_scalar(scale, scale, nl.maximum, _SMALLEST, op1=nl.multiply, operand1=1.0 / limit)
         nisa.reciprocal(share, scale)
-        if tuning.scale_engine == "gpsimd":
-            nisa.tensor_tensor(result, tile, share.broadcast(1, width), nl.multiply, engine=nisa.engine.gpsimd)
-        elif tuning.scale_engine == "vector":
-            nisa.tensor_scalar(result, tile, nl.multiply, share)
-        else:
-            nisa.activation(result, nl.copy, tile, scale=share)
+        scale_rows(result, tile, share, tuning.vector_share)
         copy(out[start : start + height, :], result, turn)
         copy(scales[start : start + height, :], scale, turn)
     return out, scales

@@ -25,14 +25,19 @@ from outcrop.silicon.kernels.base import (
     wide,
 )
 from outcrop.silicon.kernels.front import jit, nisa, nl
-from outcrop.silicon.kernels.moves import P, copy, steps, tile_of
+from outcrop.silicon.kernels.moves import P, copy, halved, scale_rows, steps, tile_of
 
 
 @dataclass(frozen=True)
 class SoftmaxTuning(Tuning):
-    """Which engine multiplies with the reciprocal sums."""
+    """Vector's share of the columns that are multiplied with the reciprocal sums, and how often a row is halved first.
 
-    scale_engine: str = choice("gpsimd", "vector")
+    ``store_turn`` 1 sends a tile off by the other queue than it came by.
+    """
+
+    vector_share: float = choice(0.0, 0.25, 0.5, 0.75, 1.0)
+    halvings: int = choice(0, 1, 2)
+    store_turn: int = choice(0, 1)
 
 
 @jit
@@ -47,14 +52,11 @@ def softmax(x: nl.NkiTensor, tuning: SoftmaxTuning = SoftmaxTuning()) -> nl.NkiT
         total = nl.ndarray((height, 1), nl.float32)
         powers = nl.ndarray((height, width), x.dtype)
         result = nl.ndarray((height, width), x.dtype)
-        nisa.tensor_reduce(shift, nl.maximum, tile, 1, negate=True)
+        nisa.tensor_reduce(shift, nl.maximum, halved(tile, tuning.halvings), 1, negate=True)
         nisa.activation_reduce(powers, nl.exp, tile, nl.add, total, bias=shift)
         nisa.reciprocal(total, total)
-        if tuning.scale_engine == "vector":
-            nisa.tensor_scalar(result, powers, nl.multiply, total)
-        else:  # GpSimd takes two tensors only
-            nisa.tensor_tensor(result, powers, total.broadcast(1, width), nl.multiply, engine=nisa.engine.gpsimd)
-        copy(out[start : start + height, :], result, turn)
+        scale_rows(result, powers, total, tuning.vector_share)
+        copy(out[start : start + height, :], result, turn + tuning.store_turn)
     return out
 
 
