@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # NumPy and the device are imported when a kernel is run: other verbs do without.
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser(
@@ -159,7 +161,11 @@ def _as_from_the_file() -> Iterator[None]:
         last = max((at for at, is_users in enumerate(users) if is_users), default=-1)
         if last < 0 and not isinstance(error, SyntaxError):
             raise  # ours from the first line to the last
-        kept = [each for at, each in enumerate(shown.stack) if users[at] or (at > last and not isinstance(error, SyntaxError))]
+        kept = [
+            each
+            for at, each in enumerate(shown.stack)
+            if users[at] or (at > last and not isinstance(error, SyntaxError))
+        ]
         shown.stack[:] = kept
         print("".join(shown.format()), end="", file=sys.stderr)
         raise SystemExit(1) from None

@@ -171,9 +171,55 @@ def test_a_script_that_fails_fails(tmp_path: Path):
     path.write_text("import sys\nsys.exit('no')\n")
     with pytest.raises(SystemExit):
         main(["kernel", "run", str(path)])
-    path.write_text("1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
+
+
+def test_an_error_of_the_users_python_is_shown_from_the_users_first_line_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "failing.py"
+    bad = "\n@nki.jit\ndef bad(x):\n    return x.nope\n\ndef go():\n    bad(np.ones((4, 4)))\n\ngo()\n"
+    path.write_text(KERNELS + bad)
+    with pytest.raises(SystemExit, match="1"):
         main(["kernel", "run", str(path)])
+    told = capsys.readouterr().err
+    files = [line.split('"')[1] for line in told.splitlines() if line.startswith('  File "')]
+    assert files == [str(path)] * 3  # the call of go, the call of bad, the line in bad
+    for text, error in (
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("def f(:\n", "SyntaxError"),
+        ("import no_such\n", "No module"),
+    ):
+        path.write_text(text)
+        with pytest.raises(SystemExit, match="1"):
+            main(["kernel", "run", str(path)])
+        told = capsys.readouterr().err
+        assert error in told
+        assert told.count("  File ") == 1
+
+
+def test_options_of_one_kernel_need_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "kernels.py"
+    path.write_text(SCRIPT)
+    for options in (["--grid", "2"], ["--arg", "x=3"]):
+        assert main(["kernel", "run", str(path), *options]) == 1
+        assert f"Name the kernel: {path}:NAME." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["float32[4,4", "float32[4,-4]", "float32[4,4]]", "float32[4;4]"])
+def test_an_array_that_is_misspelt_is_not_a_string(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str):
+    path = tmp_path / "kernels.py"
+    path.write_text(KERNELS)
+    assert main(["kernel", "run", f"{path}:dividing", "--arg", f"x={text}"]) == 1
+    assert f"{text} is not an array. Write the type and the sizes" in capsys.readouterr().err
+
+
+def test_without_values_arguments_take_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "kernels.py"
+    path.write_text(KERNELS)
+    size = f"float32[128,{1 << 34}]"  # 8 TiB, which are not there
+    options = ["--arg", f"x={size}", "--no-values", "--no-advice"]
+    assert main(["kernel", "profile", f"{path}:halves", *options]) == 0
+    assert "halves on trn2" in capsys.readouterr().out
 
 
 HAZARDOUS = (

@@ -468,3 +468,118 @@ def test_a_schedule_is_in_the_trace():
         assert [each.name for each in made.trace[1].after] == ["recip"]
     with pytest.raises(UserError, match="'minus1', which the kernel did not execute"):
         kernel.with_schedule([("minus1", "recip")])(x)
+
+
+@pytest.mark.parametrize(
+    ("broken", "seen", "remedy"),
+    [
+        (lambda tile: tile * 2 + 1, r"Python's \* was used on tile", "nl.multiply"),
+        (lambda tile: 1 / tile, "Python's / was used", "nisa.reciprocal"),
+        (np.exp, "NumPy's exp was given tile", "nl.exp"),
+        (lambda tile: np.float32(2) * tile, "NumPy's multiply was given tile", "nl.exp"),
+        (np.asarray, "NumPy was given tile", "nki.language"),
+        (np.sum, "NumPy's add was given tile", "nki.language"),
+        (list, "go through tile", "take slices"),
+        (lambda tile: tile[0, 0] > 0, "Python's > was used", "mask"),
+        (lambda tile: tile @ tile, "Python's @", "nisa.nc_matmul"),
+        (lambda tile: -tile, "Python's - ", "nl.negative"),
+        (lambda tile: nl.ndarray(tile.shape, nl.sbuf, tile.dtype), "dtype=.* and buffer=", "in this order"),
+        (lambda tile: nl.ndarray((128, 0), tile.dtype), "has no elements", "at least 1"),
+        (lambda tile: nl.ndarray((), tile.dtype), "has no dimensions", "at least 1"),
+        (lambda tile: nl.ndarray((128, 4 / 2), tile.dtype), r"shape=\(128, 2.0\)", "//"),
+        (lambda tile: nl.ndarray((128, 4), "floot32"), "dtype='floot32'", "It has: bool"),
+    ],
+)
+def test_what_python_and_numpy_cannot_do_with_a_tile_is_told_with_the_line(broken: Any, seen: str, remedy: str):
+    @nki.jit
+    def kernel(x: Any) -> Any:
+        tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(tile, x)
+        return broken(tile)
+
+    with pytest.raises(
+        KernelRefused, match=rf"(?s)\[parameter\] .*{seen}.*{remedy}.*at .*test_launch.py:\d+ in "
+    ) as told:
+        kernel(numbers(4, 4))
+    assert told.value.rule.name == "parameter"
+
+
+def test_kernels_that_run_nothing_are_refused():
+    def generating(x: Any) -> Any:
+        yield x
+
+    async def waiting(x: Any) -> Any:
+        return x
+
+    for function, what in ((generating, "generator"), (waiting, "coroutine")):
+        with pytest.raises(UserError, match=f"{function.__name__} is a {what}.*plain function"):
+            nki.jit(function)(numbers(4, 4))
+    with pytest.raises(UserError, match="ranks=0 runs no kernel"):
+        nki.run(double, (numbers(4, 4),), ranks=0)
+
+
+def test_one_rule_to_relax_may_be_a_string():
+    with pytest.raises(UserError, match="There is no rule 'nope' to relax"):
+        nki.run(double, (numbers(4, 4),), relaxed="nope")
+    nki.run(double, (numbers(4, 4),), relaxed="start-partition")
+
+
+def test_arrays_of_the_other_byte_order_are_taken():
+    x = numbers(4, 4)
+    np.testing.assert_array_equal(double(x.astype(">f4")), 2 * x)
+
+    @nki.jit
+    def in_place(x: Any) -> Any:
+        tile = nl.load(x)
+        nisa.tensor_scalar(tile, tile, nl.add, 1.0)
+        nisa.dma_copy(x, tile)
+
+    other = x.astype(">f4")
+    in_place(other)
+    np.testing.assert_array_equal(other, x + 1)
+
+
+@pytest.mark.parametrize(
+    ("role", "region", "remedy"),
+    [
+        ("dst", nl.shared_hbm, "copy that to HBM with nisa.dma_copy"),
+        ("data", nl.private_hbm, "Load it with nisa.dma_copy first"),
+        ("stationary", nl.psum, "buffer=nl.sbuf first"),
+        ("accumulator", nl.sbuf, "Allocate it with buffer=nl.psum"),
+    ],
+)
+def test_operands_in_the_wrong_memory_are_told_the_way_to_the_right_one(role: str, region: Any, remedy: str):
+    @nki.jit
+    def kernel(x: Any) -> None:
+        tile = nl.ndarray((4, 4), nl.float32, buffer=nl.sbuf)
+        wrong = nl.ndarray((4, 4), nl.float32, buffer=region)
+        total = nl.ndarray((4, 4), nl.float32, buffer=nl.psum)
+        if role == "dst":
+            nisa.reciprocal(wrong, tile)
+        elif role == "data":
+            nisa.reciprocal(tile, wrong)
+        elif role == "stationary":
+            nisa.nc_matmul(total, wrong, tile)
+        else:
+            nisa.nc_matmul(wrong, tile, tile)
+
+    with pytest.raises(KernelRefused, match=remedy) as refused:
+        kernel(numbers(4, 4))
+    assert refused.value.rule.name == "operand-memory"
+
+
+def test_a_core_that_reads_what_the_other_has_not_written_yet_is_told_to_meet_it():
+    @nki.jit
+    def kernel(x: Any) -> Any:
+        y = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+        core = nl.program_id(0)
+        mine, other = nl.ds(core * 2, 2), nl.ds(2 - core * 2, 2)
+        tile = nl.ndarray((2, 4), x.dtype)
+        nisa.dma_copy(tile, x[mine])
+        nisa.dma_copy(y[mine], tile)
+        nisa.dma_copy(tile, y[other])
+        return y
+
+    with pytest.raises(KernelRefused, match="meet that core first with") as refused:
+        kernel[2](numbers(4, 4))
+    assert refused.value.rule.name == "uninitialized-read"

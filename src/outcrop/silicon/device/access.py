@@ -10,6 +10,7 @@ from outcrop.silicon.device import carry, rules
 from outcrop.silicon.device.dtypes import Array, store
 from outcrop.silicon.device.patterns import leaves_partition, require_inside
 from outcrop.silicon.device.refusal import is_relaxed, refuse
+from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.device.registers import VirtualRegister
 from outcrop.silicon.device.tensor import ElementIndex, Rows, Tensor
 
@@ -250,4 +251,7 @@ def require_written(tensor: Tensor) -> None:
         what = f"{origin.what}; from them came {count} of {missing.size} elements of {tensor.describe()}, read now."
         refuse(rules.UNINITIALIZED_READ, what, carry.REMEDY, source=origin.source)
         return
-    refuse(rules.UNINITIALIZED_READ, f"{carry.told(tensor, missing)}.", carry.REMEDY)
+    remedy = carry.REMEDY
+    if allocation.region is MemoryRegion.shared_hbm:
+        remedy += " Where another core writes it, meet that core first with nisa.core_barrier."
+    refuse(rules.UNINITIALIZED_READ, f"{carry.told(tensor, missing)}.", remedy)

@@ -32,7 +32,7 @@ def engine_operand(core: Core, op: str, role: str, tensor: Tensor, regions: Coll
         indirection.require(core, op, role, tensor)
     if tensor.buffer not in regions:
         names = " or ".join(sorted(each.value.upper() for each in regions))
-        hint = " Load it with nisa.dma_copy first." if not tensor.on_chip else ""
+        hint = _remedy(role, tensor, regions)
         refuse(
             rules.OPERAND_MEMORY, f"{op} cannot use {tensor.describe()} as {role}.", f"{role} must be in {names}.{hint}"
         )
@@ -63,6 +63,19 @@ def engine_operand(core: Core, op: str, role: str, tensor: Tensor, regions: Coll
             "merging those that lie back to back.",
             f"An access pattern has at most {limits.free_dimensions}: split the instruction.",
         )
+
+
+def _remedy(role: str, tensor: Tensor, regions: Collection[MemoryRegion]) -> str:
+    """How an operand in the wrong memory gets to the right one."""
+    writes = role.startswith("dst")
+    if not tensor.on_chip:
+        if writes:
+            return " Let the instruction write to a tile there, and copy that to HBM with nisa.dma_copy."
+        return " Load it with nisa.dma_copy first."
+    other = "nl.psum" if MemoryRegion.psum in regions else "nl.sbuf"
+    if writes:
+        return f" Allocate it with buffer={other}; nisa.tensor_copy then takes the result further."
+    return f" Copy it with nisa.tensor_copy to a tile made with buffer={other} first."
 
 
 def start_partition_step(core: Core, count: int) -> int:

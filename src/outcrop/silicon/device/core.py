@@ -8,6 +8,7 @@ only (the verdict is kept per signature), ``read`` and ``write`` for values with
 from __future__ import annotations
 
 import math
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,10 +70,7 @@ class Core:
         address: tuple[int, int] | None = None,
     ) -> Tensor:
         """A new tensor whose bytes nothing has written. ``address`` is ``(partition, byte within the partition)``."""
-        kind = find(dtype)
-        sizes = tuple(int(each) for each in shape)
-        if not sizes or min(sizes) < 1:
-            raise UserError(f"A tensor of shape {sizes} has no elements.", "Every dimension must be at least 1.")
+        kind, sizes = self._element(dtype), self._sizes(shape)
         on_chip = region is MemoryRegion.sbuf or region is MemoryRegion.psum
         if on_chip and len(sizes) < 2:
             sizes = (*sizes, 1)
@@ -90,6 +88,31 @@ class Core:
         if region is MemoryRegion.shared_hbm and self.machine.cores_per_rank > 1:
             return new_tensor(self._shared(allocation, name))
         return new_tensor(self._new_storage(allocation))
+
+    def _element(self, dtype: Any) -> DType:
+        try:
+            return find(dtype)
+        except UserError as error:
+            refuse(rules.PARAMETER, f"A tensor was allocated with dtype={dtype!r}.", str(error))
+            raise
+
+    def _sizes(self, shape: Sequence[int]) -> tuple[int, ...]:
+        try:
+            sizes = tuple([operator.index(each) for each in shape])
+        except TypeError:
+            refuse(
+                rules.PARAMETER,
+                f"A tensor was allocated with shape={shape!r}.",
+                "A shape is a tuple of integers: (128, 512). Divide with //, which keeps integers.",
+            )
+            raise
+        if not sizes or min(sizes) < 1:
+            refuse(
+                rules.PARAMETER,
+                f"A tensor of shape {sizes} has no {'elements' if sizes else 'dimensions'}.",
+                "Give every dimension at least 1.",
+            )
+        return sizes
 
     def _new_storage(self, allocation: Allocation) -> Storage:
         buffer = np.empty(allocation.size_bytes, np.uint8) if self.values else None

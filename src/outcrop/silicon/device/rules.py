@@ -53,7 +53,8 @@ def relaxed_names(relaxed: bool | Collection[str]) -> frozenset[str]:
     """The names that a ``relaxed`` argument switches to warnings; an unknown or fixed name is a ``UserError``."""
     if isinstance(relaxed, bool):
         return frozenset(name for name, each in RULES.items() if each.relaxable) if relaxed else frozenset()
-    for name in relaxed:
+    names = (relaxed,) if isinstance(relaxed, str) else tuple(relaxed)
+    for name in names:
         known = RULES.get(name)
         if known is None:
             raise UserError(f"There is no rule {name!r} to relax.", f"The rules are: {', '.join(sorted(RULES))}.")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from outcrop.silicon.device.dtypes import Array, DType
+from outcrop.silicon.device.no_arithmetic import NoArithmetic
 from outcrop.silicon.device.record import Access
 from outcrop.silicon.device.regions import MemoryRegion
 from outcrop.silicon.device.storage import Storage, ViewKey
@@ -75,7 +76,7 @@ class ElementIndex:
         return self._elements
 
 
-class Tensor(Views):
+class Tensor(Views, NoArithmetic):
     """A view of a storage. Views are immutable; they share bytes with all other views of the same storage."""
 
     __slots__ = ("_array", "_key", "_signature", "dtype", "dynamic", "index", "offset", "shape", "storage", "strides")

@@ -108,12 +108,12 @@ class Inputs:
         already = self._made.get(id(given))
         if already is not None:
             return already[1]
-        dtype = _element_type(array, name)
-        values = array
-        if dtype.numpy.itemsize != array.dtype.itemsize:
-            values = array.astype(dtype.numpy)
-        elif array.dtype != dtype.numpy:
-            values = array.view(dtype.numpy)  # bool as uint8: the same bytes
+        values = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        dtype = _element_type(values, name)
+        if dtype.numpy.itemsize != values.dtype.itemsize:
+            values = values.astype(dtype.numpy)
+        elif values.dtype != dtype.numpy:
+            values = values.view(dtype.numpy)  # bool as uint8: the same bytes
         if self._core.values and not (values.flags.c_contiguous and values.flags.writeable):
             values = np.array(values, order="C")
         # As the vendor's simulator has it: kernels compare the memory of their inputs with nl.hbm.
@@ -137,7 +137,7 @@ def _element_type(array: Array, name: str) -> DType:
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         raise UserError(
             f"The argument {name} is an array of {array.dtype}, which the device does not have.",
-            f"Pass {name}.astype(np.int32).",
+            f"Pass {name}.astype(np.int32), of a PyTorch tensor {name}.to(torch.int32).",
         )
     try:
         return find(array.dtype)

@@ -144,6 +144,14 @@ def run(
         seed=options.seed if seed is None else seed,
     )
     function = getattr(kernel, "func", kernel)
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise UserError(
+            f"{function.__name__} is a {'generator' if inspect.isgeneratorfunction(function) else 'coroutine'}: "
+            "calling it runs nothing.",
+            "A kernel is a plain function that returns its tensors; take yield, async and await out.",
+        )
+    if ranks < 1:
+        raise UserError(f"ranks={ranks} runs no kernel.", "Give the number of logical cores, 1 or more.")
     shape = _grid(grid)
     machine = Machine(settings, cores_per_rank=shape[0] if shape else 1, ranks=ranks)
     calls = [_Call(machine, rank, function, args, kwargs or {}) for rank in range(ranks)]

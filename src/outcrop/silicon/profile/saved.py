@@ -59,6 +59,10 @@ def write_profile(profile: Profile, directory: Path) -> Path:
 def read_profile(path: Path) -> Profile:
     """Read a profile from its directory or file; ``UserError`` where it is none of this version."""
     file = path / FILE if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        inside = sorted(str(each.parent) for each in path.glob(f"*/{FILE}"))
+        if inside:
+            raise UserError(f"{path} holds the profiles of {len(inside)} kernels.", f"Name one: {', '.join(inside)}.")
     try:
         document = json.loads(file.read_bytes())
         if document["format"] != FORMAT or tuple(document["row_fields"]) != _ROW_FIELDS:

@@ -11,7 +11,7 @@ import numpy as np
 from outcrop.base.errors import UserError
 from outcrop.silicon.device import rules
 from outcrop.silicon.device.core import Core, current
-from outcrop.silicon.device.dtypes import Array, find, float32, uint8, uint32
+from outcrop.silicon.device.dtypes import Array, DType, find, float32, uint8, uint32
 from outcrop.silicon.device.refusal import refuse
 from outcrop.silicon.device.regions import SBUF, SHARED_HBM, MemoryRegion
 from outcrop.silicon.device.tensor import Tensor
@@ -44,6 +44,12 @@ def ndarray(shape: Sequence[int], dtype: Any, buffer: Any = SBUF, name: str = ""
     dimension of 1. ``address`` is ``(partition, byte within the partition)``; without one, the tensor is placed at the
     end of the run. ``name`` shows in messages; without one, the variable that it is assigned to does.
     """
+    if isinstance(dtype, MemoryRegion) or isinstance(buffer, DType):
+        refuse(
+            rules.PARAMETER,
+            f"nl.ndarray got dtype={dtype!r} and buffer={buffer!r}.",
+            "Shape, data type and memory come in this order: nl.ndarray((128, 512), nl.float32, nl.sbuf).",
+        )
     if isinstance(buffer, str):
         remedy = f"Write buffer=nl.{buffer}."
         refuse(BUFFER_NAME, f"nl.ndarray got the memory as the string {buffer!r}.", remedy)
