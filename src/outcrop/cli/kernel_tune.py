@@ -66,15 +66,15 @@ def add(verbs: Subparsers[argparse.ArgumentParser], common: argparse.ArgumentPar
 
 
 def run_tune(args: argparse.Namespace) -> int:
-    from outcrop.silicon import chip  # noqa: PLC0415
     from outcrop.silicon.kernels.trial import Task  # noqa: PLC0415
     from outcrop.silicon.kernels.tune import report, tune  # noqa: PLC0415
+    from outcrop.silicon.nki.defaults import find_target  # noqa: PLC0415
 
     if args.limit is not None and not args.limit > 0:
         raise UserError(f"--limit {args.limit} leaves no time.", "Give seconds.")
     task = Task(
         kernel=args.kernel,
-        target=args.target or chip.DEFAULT_TARGET,
+        target=args.target or find_target(None).name,
         sizes={name: _size(name, value) for name, value in _pairs("--shape", args.shape, "M=512")},
         dtype=args.dtype,
         arguments=dict(_pairs("--arg", args.arg, "x=bfloat16[128,512]")),

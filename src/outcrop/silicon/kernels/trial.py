@@ -132,6 +132,8 @@ def choices_of(kind: type[Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def _opened(case: KernelCase, task: Task) -> Opened:
+    if task.arguments and case.large:
+        raise UserError(f"{case.name} makes its own arguments, for given sizes.", "Give --shape in place of --arg.")
     for name in task.sizes:
         if name not in case.large:
             has = f"It has {', '.join(case.large)}." if case.large else "Its sizes are those of its arguments."
