@@ -30,6 +30,8 @@ def engine_operand(core: Core, op: str, role: str, tensor: Tensor, regions: Coll
     if tensor.dynamic is not None and tensor.dynamic.columns is not None:
         feature(core, op, "tensor_indirection", "an operand made with indirect()")
         indirection.require(core, op, role, tensor)
+    if tensor.dynamic is not None and isinstance(tensor.dynamic.scalar, Tensor):
+        _scalar_index(op, role, tensor, tensor.dynamic.scalar)
     if tensor.buffer not in regions:
         names = " or ".join(sorted(each.value.upper() for each in regions))
         hint = _remedy(role, tensor, regions)
@@ -76,6 +78,17 @@ def _remedy(role: str, tensor: Tensor, regions: Collection[MemoryRegion]) -> str
     if writes:
         return f" Allocate it with buffer={other}; nisa.tensor_copy then takes the result further."
     return f" Copy it with nisa.tensor_copy to a tile made with buffer={other} first."
+
+
+def _scalar_index(op: str, role: str, tensor: Tensor, index: Tensor) -> None:
+    """The tensor that a run-time start comes from; registers hold integers anyway."""
+    got = f"{op} got {role} {tensor.describe()} with a run-time start in {index.describe()}."
+    if index.buffer is not MemoryRegion.sbuf:
+        refuse(rules.OPERAND_MEMORY, got, "It must be in SBUF: copy it there first.")
+    if not index.dtype.is_integer:
+        refuse(rules.OPERAND_DTYPE, got, "It must be an integer, such as nl.uint32 or nl.int32.")
+    if index.size != 1:
+        refuse(rules.OPERAND_SHAPE, got, "A run-time start is a register or a tensor with one element.")
 
 
 def start_partition_step(core: Core, count: int) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Verdict = TypeVar("Verdict")
 _NO_PARAMS: Mapping[str, Any] = {}
 _NO_VERDICT: Any = object()
+_MOST_VERDICTS = 10_000  # of ``checked``, kept at once
 _CACHE_LINE = 64  # the images' rows are this much longer than a partition, so that columns do not share a cache set
 
 
@@ -208,6 +209,8 @@ class Core:
         if verdict is _NO_VERDICT:  # not inside of a handler, so that a refusal has no other error as its context
             verdict = rule_check(self, *args)
             if key is not None:
+                if len(self._verdicts) >= _MOST_VERDICTS:  # a loop whose constants change each time
+                    self._verdicts.clear()
                 self._verdicts[key] = verdict
         return cast("Verdict", verdict)
 
@@ -312,6 +315,10 @@ class Core:
         """Append to the trace; returns the kernel's handle. The last thing an instruction does."""
         if self._carried:
             self._end_carrying(op, writes)
+        for each in (*writes, *reads):
+            if each.dynamic is not None:
+                reads = _with_indices(writes, reads)
+                break
         index = len(self.trace)
         made = Instruction(
             index,
@@ -376,6 +383,17 @@ def maybe_current() -> Core | None:
     """The core that this thread's kernel runs on, ``None`` outside of a kernel."""
     core: Core | None = getattr(_current, "core", None)
     return core
+
+
+def _with_indices(writes: tuple[Tensor, ...], reads: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What an instruction reads, with the tensors that hold the run-time addresses of all its operands."""
+    found = list(reads)
+    for each in (*writes, *reads):
+        if each.dynamic is not None:
+            for index in (each.dynamic.scalar, each.dynamic.vector, each.dynamic.columns):
+                if isinstance(index, Tensor) and not any(index is other for other in found):
+                    found.append(index)
+    return tuple(found)
 
 
 def _overlapping(one: Allocation, two: Allocation) -> bool:

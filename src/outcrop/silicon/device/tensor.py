@@ -175,7 +175,7 @@ class Tensor(Views, NoArithmetic):
                 None
                 if dynamic is None
                 else (
-                    dynamic.scalar is None,
+                    dynamic.scalar.signature if isinstance(dynamic.scalar, Tensor) else dynamic.scalar is None,
                     dynamic.vector is None,
                     dynamic.columns if dynamic.columns is None else (dynamic.columns.signature, dynamic.group),
                     dynamic.dim,
