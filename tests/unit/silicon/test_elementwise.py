@@ -349,3 +349,15 @@ def test_without_values_the_same_is_recorded_and_refused() -> None:
             return [(each.op, each.engine, each.params, each.writes[0].shape) for each in c.trace]
 
     assert run(timing_only=True) == run(timing_only=False)
+
+
+def test_a_predicated_copy_to_one_place_keeps_the_last_chosen_element() -> None:
+    with core() as c:
+        for dtype in ("uint8", "float32"):
+            dst = put(c, np.zeros((32, 8)), dtype)
+            src = put(c, np.tile(np.arange(8), (32, 1)), dtype)
+            chosen = put(c, np.tile([1, 1, 1, 0, 0, 0, 0, 0], (32, 1)), "uint8")
+            nisa.tensor_copy_predicated(dst.ap([[8, 32], [0, 8]]), src, chosen)
+            assert get(c, dst[:, 0:1]).reshape(-1).tolist() == [2] * 32
+            nisa.tensor_copy_predicated(dst.ap([[8, 32], [1, 2], [1, 4]]), src, chosen)
+            assert get(c, dst[0:1, 0:4]).reshape(-1).tolist() == [0, 1, 2, 0]

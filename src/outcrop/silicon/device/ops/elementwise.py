@@ -72,7 +72,8 @@ def write_bits(core: Core, dst: Tensor, values: Array) -> None:
 # -- tensor_copy_predicated -------------------------------------------------------------------------------------------
 
 
-def _predicated_rules(core: Core, dst: Tensor, src: Any, predicate: Tensor) -> None:
+def _predicated_rules(core: Core, dst: Tensor, src: Any, predicate: Tensor) -> bool:
+    """Whether each element of ``dst`` has a place of its own."""
     op = "tensor_copy_predicated"
     checks.engine_operand(core, op, "dst", dst)
     checks.engine_operand(core, op, "predicate", predicate)
@@ -88,17 +89,18 @@ def _predicated_rules(core: Core, dst: Tensor, src: Any, predicate: Tensor) -> N
                 f"{op} got src {src.describe()} and dst {dst.describe()}.",
                 "src and dst must have the same data type: convert src with nisa.tensor_copy first.",
             )
-        return
+        return operands.is_apart(dst)
     operands.scalar(core, op, "src", src, dst.shape[0])
     operands.numeric(core, op, dst=dst)
     checks.same_elements(core, op, dst=dst, predicate=predicate)
+    return operands.is_apart(dst)
 
 
 def tensor_copy_predicated(
     core: Core, dst: Tensor, src: Any, predicate: Tensor, reverse_pred: bool, name: str | None = None
 ) -> Instruction:
     """``dst`` where the predicate is not 0 (or is 0, reversed); other elements stay as they are, written or not."""
-    core.checked(_predicated_rules, dst, operands.form(src), predicate)
+    apart = core.checked(_predicated_rules, dst, operands.form(src), predicate)
     is_tensor = isinstance(src, Tensor)
     if core.values:
         chosen = np.equal(core.read(predicate), 0) if reverse_pred else np.not_equal(core.read(predicate), 0)
@@ -107,7 +109,10 @@ def tensor_copy_predicated(
             values = operands.shaped(access.read_needed(core, src, needed), dst.shape)
         else:
             values = constant(src, dst.dtype)
-        _write_chosen(core, dst, values, operands.shaped(chosen, dst.shape))
+        if apart:
+            _write_chosen(core, dst, values, operands.shaped(chosen, dst.shape))
+        else:  # of several elements for one place, the last one chosen stays
+            core.write(dst, np.broadcast_to(values, dst.shape), operands.shaped(chosen, dst.shape))
     reads = (src, predicate) if is_tensor else (predicate,)
     params = {"src": "tensor" if is_tensor else "constant", "reverse_pred": reverse_pred, "predicated": True}
     return core.record("tensor_copy_predicated", Engine.vector, (dst,), reads, params, name)

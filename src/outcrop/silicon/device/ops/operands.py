@@ -64,6 +64,17 @@ def is_indirect(tensor: Tensor) -> bool:
     return tensor.dynamic is not None and tensor.dynamic.columns is not None
 
 
+def is_apart(tensor: Tensor) -> bool:
+    """Whether no two elements of a view surely or possibly share a place."""
+    reach = 0
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(tensor.strides, tensor.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return False
+            reach += stride * (size - 1)
+    return True
+
+
 def in_psum(*tensors: object) -> bool:
     return any(isinstance(each, Tensor) and each.buffer is MemoryRegion.psum for each in tensors)
 
