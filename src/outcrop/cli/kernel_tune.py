@@ -80,15 +80,20 @@ def run_tune(args: argparse.Namespace) -> int:
         arguments=dict(_pairs("--arg", args.arg, "x=bfloat16[128,512]")),
     )
     is_shown = sys.stderr.isatty()
-    made = tune(
-        task,
-        seed=args.seed,
-        trials=args.trials,
-        jobs=args.jobs or min(os.cpu_count() or 1, _MOST_JOBS),
-        limit_s=args.limit,
-        results=args.results,
-        progress=_show if is_shown else _do_not_show,
-    )
+    try:
+        made = tune(
+            task,
+            seed=args.seed,
+            trials=args.trials,
+            jobs=args.jobs or min(os.cpu_count() or 1, _MOST_JOBS),
+            limit_s=args.limit,
+            results=args.results,
+            progress=_show if is_shown else _do_not_show,
+        )
+    except KeyboardInterrupt:
+        if args.results is not None:
+            print(f"\n{args.results} keeps the trials so far: the same command goes on from it.", file=sys.stderr)
+        raise
     if is_shown:
         print("\r\x1b[K", end="", file=sys.stderr)
     if args.out is not None:
@@ -98,16 +103,8 @@ def run_tune(args: argparse.Namespace) -> int:
         return 0
     print("\n".join(report(made)))
     if args.out is not None:
-        print(
-            f"{args.out}: outcrop.silicon.kernels.find({made.kernel!r}).tuned(path) reads it"
-            if _is_ours(args.kernel)
-            else f"{args.out}: the fastest choices"
-        )
+        print(f"{args.out}: the fastest choices, as KernelCase.tuned(path) reads them")
     return 0
-
-
-def _is_ours(kernel: str) -> bool:
-    return not kernel.partition(":")[0].endswith(".py")
 
 
 def _show(made: int, most: int, best_us: float) -> None:

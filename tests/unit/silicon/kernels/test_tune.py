@@ -320,6 +320,15 @@ def test_arguments_are_texts():
     assert argument("row") == "row"
 
 
+def test_the_tutorials_kernel_is_tuned_as_it_says(tmp_path: Path):
+    page = (Path(__file__).parents[4] / "docs" / "tutorials" / "tune-a-kernel.md").read_text()
+    path = tmp_path / "scale.py"
+    path.write_text(page.split("```python\n")[1].split("```")[0])
+    made = tune(Task(f"{path}:scale", arguments={"x": "bfloat16[2048,4096]", "weight": "bfloat16[4096]"}))
+    assert made.best.variant == (2048, "gpsimd")
+    assert [line for line in report(made) if "us " in line or "=" in line][1] in page.splitlines()
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
