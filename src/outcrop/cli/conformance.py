@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -66,10 +67,18 @@ def run(args: argparse.Namespace) -> int:
         collect_only=args.collect,
         results=args.results,
     )
-    results = [
-        conformance.run_suite(suite, args.path, options, _progress)
-        for suite in conformance.find_suites(args.path, args.suite)
-    ]
+    for path in (args.results, args.markdown, args.json_file):  # now, not after hours
+        if path is not None and (path.is_dir() or not os.access(path.resolve().parent, os.W_OK)):
+            raise UserError(f"{path} cannot be written.", "Name a file in a folder that exists and can be written to.")
+    try:
+        results = [
+            conformance.run_suite(suite, args.path, options, _progress)
+            for suite in conformance.find_suites(args.path, args.suite)
+        ]
+    except KeyboardInterrupt:
+        again = "keeps results; the same command goes on with the others" if args.results else "would have kept results"
+        print(f"\nStopped. --results {args.results or 'FILE'} {again}.", file=sys.stderr)
+        raise
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     if args.markdown:

@@ -115,7 +115,6 @@ def test_an_interrupted_run_goes_on_where_it_stopped(checkout: Path, tmp_path: P
     lines = tmp_path / "lines.jsonl"
     done = {"case": "tests/test_a.py::test_fails", "outcome": "passed", "reason": "from before", "seconds": 1.0}
     lines.write_text(json.dumps(done) + '\n{"case": "tests/te', encoding="utf-8")
-    lines.write_text(lines.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     options = Options(expression="test_fails or test_passes", results=lines)
     found = outcomes(run_suite(SMALL, checkout, options))
     assert found["test_fails"] == ("passed", "from before")
@@ -205,3 +204,10 @@ def test_isolated_work_runs_side_by_side_and_is_cut_off() -> None:
     assert not any(ended[name].timed_out for name in "abd")
     assert os.WIFSIGNALED(ended["c"].status)
     assert ended["a"].peak_bytes > 1 << 20
+
+
+def test_isolated_work_ends_with_the_process_that_started_it() -> None:
+    cases = [("a", lambda: b"done")]
+    assert [each.case for each in run_isolated(cases, jobs=1, timeout_s=5, memory_bytes=8 << 30)] == ["a"]
+    gone = os.getppid() + 1  # not our parent: it went while cases were collected
+    assert not list(run_isolated(cases, jobs=1, timeout_s=5, memory_bytes=8 << 30, starter=gone))

@@ -53,6 +53,7 @@ def test_a_run_prints_a_table_and_writes_what_it_is_asked_to(
         (["--memory", "much"], "not an amount of memory"),
         (["--suite", "nki-library"], "not a checkout with nki-library"),
         (["--relaxed", "no-such-rule"], "no rule 'no-such-rule'"),
+        (["--markdown", "/no/such/page.md"], "/no/such/page.md cannot be written"),
     ],
 )
 def test_mistakes_are_told_in_a_line(

@@ -40,14 +40,20 @@ class _Child:
 
 
 def run_isolated(
-    cases: Iterable[tuple[str, Callable[[], bytes]]], *, jobs: int, timeout_s: float, memory_bytes: int
+    cases: Iterable[tuple[str, Callable[[], bytes]]],
+    *,
+    jobs: int,
+    timeout_s: float,
+    memory_bytes: int,
+    starter: int | None = None,
 ) -> Iterator[Finished]:
     """Run each case's function in a process of its own; yields them as they end.
 
-    Stops when the process that started this one is gone: nobody reads the results any more.
+    Stops when the process that started this one is gone: nobody reads the results any more. ``starter`` is that
+    process where it may be gone already (collecting cases takes a while).
     """
     waiting = iter(cases)
-    starter = os.getppid()
+    starter = os.getppid() if starter is None else starter
     running: dict[int, _Child] = {}
     more = True
     try:

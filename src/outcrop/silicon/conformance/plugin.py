@@ -28,6 +28,8 @@ from outcrop.silicon.conformance.wire import VARIABLE, Plan
 from outcrop.silicon.device.rules import KernelRefused, relaxed_names
 from outcrop.silicon.nki.frontend import preload
 
+_STARTER = os.getppid()  # read before anything slow: who kills the runner while cases are collected means us too
+
 
 class _Session:
     """The plan of this process and the file that results go to."""
@@ -158,7 +160,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     gc.collect()
     gc.freeze()  # children share these pages
     cases = ((case, lambda item=item: _run(item)) for case, item in items.items())
-    ended = run_isolated(cases, jobs=plan.jobs, timeout_s=plan.timeout_s, memory_bytes=plan.memory_bytes)
+    ended = run_isolated(
+        cases, jobs=plan.jobs, timeout_s=plan.timeout_s, memory_bytes=plan.memory_bytes, starter=_STARTER
+    )
     for each in ended:
         line = outcome_of(each, plan.timeout_s)
         session.testsfailed += line["outcome"] != "passed" and line["outcome"] != "skipped"

@@ -46,6 +46,7 @@ def run_suite(
     with tempfile.TemporaryDirectory(prefix="outcrop-conformance-") as folder:
         scratch = Path(folder)
         lines = scratch / "results.jsonl" if options.results is None else options.results
+        _end_last_line(lines)
         plan = Plan(
             results=str(lines.resolve()),
             target=options.target,
@@ -87,6 +88,13 @@ def run_suite(
         deselected,
         options.relaxed,
     )
+
+
+def _end_last_line(lines: Path) -> None:
+    """A run that was killed while it wrote leaves half a line, to which ours must not be glued."""
+    if lines.is_file() and (written := lines.read_bytes()) and not written.endswith(b"\n"):
+        with lines.open("ab") as file:
+            file.write(b"\n")
 
 
 def _programs(suite: Suite, checkout: Path, paths: tuple[str, ...]) -> list[Path]:
