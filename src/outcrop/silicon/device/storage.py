@@ -138,7 +138,7 @@ class Storage:
         if tensor.size * tensor.dtype.itemsize == self.size_bytes and tensor.is_contiguous():
             self.whole = True
             self.shadow = None
-            self.clobbered_by = self.origin = None  # what was wrong before is over
+            self.clobbered_by = None  # what was wrong before is over
             self.readable.clear()
             self.marked.clear()
             return
