@@ -78,7 +78,8 @@ def estimate_of(prediction: Prediction) -> Estimate:
         high_ns=prediction.high_ns,
         launch_ns=prediction.listed.launch_ns,
         kind=prediction.kind,
-        basis="expected in our scheduler's order; the bracket holds it and the order as written",
+        basis=f"{prediction.listed.launch_ns / 1e3:.1f} us of it are the launch, before and after what is shown; "
+        "expected in our scheduler's order; the bracket holds it and the order as written",
         error=error,
     )
 
