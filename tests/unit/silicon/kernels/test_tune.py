@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -265,6 +266,7 @@ def test_processes_are_ended_at_the_limit(tmp_path: Path):
     with opened(task) as here, Processes(task, list(here.choices), 1) as workers:
         assert list(workers.trials([(2, "vector")], started + 1.0)) == []
     assert time.monotonic() - started < 10.0
+    assert multiprocessing.active_children() == []
 
 
 # -- kernels of users -------------------------------------------------------------------------------------------------
