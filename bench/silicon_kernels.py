@@ -17,12 +17,15 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from outcrop.silicon import chip, kernels
 from outcrop.silicon.chip import Chip
+from outcrop.silicon.device.record import Instruction
 from outcrop.silicon.device.rules import KernelRefused
 from outcrop.silicon.kernels.base import KernelCase
 from outcrop.silicon.kernels.trial import Task
@@ -108,7 +111,7 @@ def measure(case: KernelCase, target: Chip, given: argparse.Namespace) -> Row:
         return Row(case.name, target.name, sizes, dtype, refused=refusal.rule.name)
     made = predict(run)
     floor = case.floor_us(sizes, dtype, target)
-    busiest, share = busiest_of(made.listed, len(run.traces))
+    busiest, share = busiest_of(made.listed, run.traces)
     found: dict[str, Any] = {}
     if given.tune:
         task = Task(case.name, target.name, sizes, dtype)
@@ -133,10 +136,11 @@ def measure(case: KernelCase, target: Chip, given: argparse.Namespace) -> Row:
     )
 
 
-def busiest_of(timeline: Timeline, cores: int) -> tuple[str, float]:
+def busiest_of(timeline: Timeline, traces: Sequence[Sequence[Instruction]]) -> tuple[str, float]:
     """The queue of an engine, or the DMA engines together, that is busy for the largest share of the time."""
     total = timeline.total_ns
-    shares = {queue: max(timeline.busy_ns(queue, core) for core in range(cores)) / total for queue in QUEUES[:4]}
+    alike = Counter(trace[0].core for trace in traces if trace)  # ranks' cores have the same number
+    shares = {name: max(timeline.busy_ns(name, core) / alike[core] for core in alike) / total for name in QUEUES[:4]}
     shares["DMA"] = timeline.dma_busy_ns / timeline.dma_engines / total
     name = max(shares, key=lambda each: shares[each])
     return name, shares[name]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kernel_rig import core, empty
+from outcrop.silicon import kernels
 from outcrop.silicon.device.core import Core
 from outcrop.silicon.device.regions import Engine
 from outcrop.silicon.nki import isa as nisa
@@ -173,3 +174,12 @@ def test_collectives_grow_with_ranks_and_bytes() -> None:
     assert small < collective_ns(laws, "all_reduce", 1 << 10, 4)
     assert collective_ns(laws, "all_reduce", 1 << 24, 4) < collective_ns(laws, "all_reduce", 1 << 26, 4)
     assert collective_ns(laws, "all_reduce", 1 << 24, 4) < collective_ns(laws, "all_reduce", 1 << 24, 16)
+
+
+def test_ranks_do_not_make_an_engine_busier():
+    """Two ranks, each of whose tensor engine is busy for less than half of the time: nothing binds but the waiting."""
+    case = kernels.find("reduced_matmul")
+    made = predict(case.timing_run({"M": 1024, "K": 2048, "N": 1024}))
+    body = made.listed.body_ns
+    assert 0.6 < made.listed.busy_ns("tensor") / body < 1.2  # of both together
+    assert made.kind == "latency"

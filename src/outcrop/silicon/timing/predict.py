@@ -9,10 +9,12 @@ Not covered: see "Not modelled" in ``docs/reference/accuracy.md``.
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Protocol
 
 from outcrop.silicon import chip as chips
@@ -141,7 +143,9 @@ def kind_of(program: Program, timeline: Timeline) -> str:
     body = max(timeline.body_ns, 1.0)
     if timeline.dma_busy_ns / (timeline.dma_engines * body) >= _BOUND_SHARE:
         return "memory"
-    busiest = max(timeline.busy_ns(queue, core) for queue in QUEUES[:4] for core in range(program.cores))
+    starts = [start for start, end in pairwise(program.bounds) if start < end]
+    alike = Counter(program.instructions[start].core for start in starts)  # ranks' cores have the same number
+    busiest = max((timeline.busy_ns(each, core) / alike[core] for each in QUEUES[:4] for core in alike), default=0.0)
     return "compute" if busiest / body >= _BOUND_SHARE else "latency"
 
 
