@@ -12,8 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 TUTORIALS = [ROOT / "docs" / "tutorials" / "first-kernel.md"]  # the other one: kernels/test_tune.py
-    ROOT / "docs" / "tutorials" / "first-kernel.md"
-]  # tune-a-kernel.md: tests/unit/silicon/kernels/test_tune.py
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
