@@ -6,7 +6,7 @@ The matmul is 4096x4096x4096 in bfloat16 as a kernel would tile it, with loads, 
 ``nc_matmul`` instructions with every check on. It is compared with ``numpy.matmul`` in float32 on the same matrices in
 the same process (the best of several runs each), and its result with NumPy's. The table gives the speed of single
 instructions on small tiles, where the cost of an instruction is not its arithmetic. Not covered: timing of the chip
-(that is ``outcrop kernel time``) and kernels on several cores.
+(that is ``outcrop kernel profile``) and kernels on several cores.
 """
 
 from __future__ import annotations

@@ -225,10 +225,6 @@ def is_bitvec(name: str) -> bool:
     return name in OPERATORS and OPERATORS[name].bitvec
 
 
-def is_unary(name: str) -> bool:
-    return name in OPERATORS and OPERATORS[name].unary
-
-
 def of_bits(operator: Operator, left: Array, right: Array | None, target: np.dtype[Any]) -> Array:
     """A bitwise operator on integers as bit patterns, in the width of ``left``; ``right`` is None for unary ones.
 

@@ -22,7 +22,6 @@ class MemoryRegion(Enum):
 
 SBUF = MemoryRegion.sbuf
 PSUM = MemoryRegion.psum
-PRIVATE_HBM = MemoryRegion.private_hbm
 SHARED_HBM = MemoryRegion.shared_hbm
 
 

@@ -204,9 +204,6 @@ class Storage:
         self.readable.clear()
         self.marked.clear()
 
-    def all_written(self) -> bool:
-        return self.whole or (self.shadow is not None and bool(self.shadow.all()))
-
     # -- explicit addresses -------------------------------------------------------------------------------------------
 
     def _clobber_others(self, tensor: Tensor) -> None:
