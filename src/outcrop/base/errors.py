@@ -9,7 +9,9 @@
     │   ├── PromptTooLong       more tokens than the model's context window holds
     │   ├── Overloaded          a bounded queue is full; try again later
     │   ├── EngineStopped       the engine was closed or failed for good
-    │   └── AuthenticationError a request whose sender could not be established
+    │   ├── AuthenticationError a request whose sender could not be established
+    │   ├── Unsealable          sealed bytes that do not open under this key and context
+    │   └── KeyStoreUnavailable a key store that cannot be opened, reached or used as asked
     └── InvariantError          a broken promise of our own code: a bug, never the caller's fault
 
 Each message says what happened, to which thing, and what would make it right. ``id`` is stable: scripts and
@@ -90,6 +92,27 @@ class AuthenticationError(UserError):
         self.code = code
         self.detail = detail
         super().__init__(message)
+
+
+class Unsealable(UserError):
+    """Sealed bytes do not open: another key, another context, or changed bytes.
+
+    The text is the same whichever it was, so that it tells nothing to someone who tries.
+    """
+
+    id = "OC-4200"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The sealed data does not open under this key and context.",
+            "Restore the file from a copy, and the key store that was in use when it was sealed.",
+        )
+
+
+class KeyStoreUnavailable(UserError):
+    """The key store cannot be opened, reached or used as asked: no data key is made or unwrapped meanwhile."""
+
+    id = "OC-4210"
 
 
 class InvariantError(OutcropError):
