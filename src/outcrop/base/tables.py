@@ -1,10 +1,12 @@
-"""SQLite as Outcrop uses it: write-ahead log, whole transactions, migrations as an ordered list, a private file.
+"""The database as Outcrop uses it: SQLite in a private file by default, PostgreSQL by URL, through SQLAlchemy Core.
 
-A migration is a tuple of statements; the list only ever grows at its end. ``PRAGMA user_version`` counts the ones
-applied, inside the same transaction, so a crash leaves a database at one version or the next, never between.
+SQL is written by hand with named parameters (``:name``) in the dialect that both share (``ON CONFLICT``, ``RETURNING``
+work on both). Write transactions exclude each other on both, so what one reads cannot change before it writes. The
+tables' history is ``base.migrations``; opening a database brings it up to date in one transaction, so a crash leaves
+it at one revision or another, never between.
 
-Not covered: network file systems (SQLite's locks and shared memory do not work there), and encryption at rest: who
-can read the file can read every row.
+Not covered: network file systems (SQLite's locks and shared memory do not work there), and encryption at rest: who can
+read the file can read every row but those columns that their owner sealed.
 """
 
 from __future__ import annotations
@@ -13,120 +15,217 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from outcrop.base.errors import UserError
 from outcrop.base.files import sync_directory
 
-Migration = tuple[str, ...]
-Value = str | int | float | bytes | None
+Value = str | int | float | bytes | bool | None
+Parameters = Mapping[str, Value]
+Row = sa.RowMapping
+
+BrokenConstraint = IntegrityError
+"""A row breaks a rule of its table (a name taken, a reference to nothing); raised as SQLAlchemy has it."""
 
 BUSY_TIMEOUT_S = 10.0
+VERSION_KNOWN_FOR_S = 0.5
+"""On PostgreSQL the change counter is asked for this often at most: a change by another process shows that late."""
+
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
+_WRITE_LOCK = 0x4F75_7463  # PostgreSQL advisory lock of every write transaction; any number, the same in all processes
+
+
+class Transaction:
+    """A write transaction: what it did is committed at the end of its block, or nothing if the block raises."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def query(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
+        """All rows of a statement that returns rows; columns go by name."""
+        return list(self._connection.execute(sa.text(sql), dict(parameters or {})).mappings())
+
+    def execute(self, sql: str, parameters: Parameters | Sequence[Parameters] | None = None) -> int:
+        """Run a statement, or run it for each of several rows; the number of rows changed."""
+        return self._connection.execute(sa.text(sql), parameters or {}).rowcount
 
 
 class Database:
-    """One SQLite file behind one connection; safe to share between threads, and between processes through the file."""
+    """One database; safe to share between threads, and between processes through the file or the server."""
 
-    def __init__(self, path: Path, migrations: Sequence[Migration]) -> None:
-        """Open ``path``, making it (0600) if need be, and apply the migrations it lacks.
+    def __init__(self, where: Path | str, versions: Path = VERSIONS) -> None:
+        """Open ``where`` (a file, made 0600 if need be, or a ``postgresql+pg8000://`` URL) and bring it up to date.
 
-        Raises ``UserError`` when the file is not a database, cannot be used, or was written by a newer Outcrop.
+        Raises ``UserError`` when it is no database, cannot be used, or was written by a newer Outcrop.
         """
-        self.path = path
-        self._lock = threading.RLock()
-        with _explained(path):
-            if not path.exists():
-                _create(path)
-            self._connection = _connect(path)
+        self.path = where if isinstance(where, Path) else None
+        self.name = str(where) if self.path else sa.engine.make_url(str(where)).render_as_string(hide_password=True)
+        self._write_lock = threading.RLock()
+        self._watch_lock = threading.Lock()
+        self._watch: sqlite3.Connection | None = None
+        self._counter = (-1.0, 0)
+        with self._explained():
+            if self.path is not None and not self.path.exists():
+                _create(self.path)
+            self._engine = _sqlite(self.path) if self.path is not None else _postgresql(str(where))
             try:
-                self._migrate(migrations)
+                self._upgrade(versions)
+                if self.path is not None:
+                    self._watch = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             except BaseException:
                 self.close()
                 raise
 
-    def query(self, sql: str, parameters: Sequence[Value] = ()) -> list[sqlite3.Row]:
-        """All rows of one SELECT; columns go by name."""
-        with self._lock:
-            return self._connection.execute(sql, parameters).fetchall()
+    @property
+    def is_sqlite(self) -> bool:
+        return self.path is not None
+
+    def query(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
+        """All rows of one SELECT, outside any transaction; columns go by name."""
+        with self._explained(), self._engine.connect() as connection:
+            return list(connection.execute(sa.text(sql), dict(parameters or {})).mappings())
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: everything done in the block is committed at its end, or nothing if it raises.
+    def transaction(self) -> Iterator[Transaction]:
+        """A write transaction, alone among all processes.
 
-        It takes the write lock at the start (BEGIN IMMEDIATE), so what the block reads cannot change before it writes.
-        A full disk, a read-only file or a lock held too long is a ``UserError``; a broken constraint stays SQLite's.
+        A full disk, a read-only file or a lock held too long is a ``UserError``; a broken constraint stays
+        ``BrokenConstraint``. Not to be nested.
         """
-        with self._lock, _explained(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with self._write_lock, self._explained(), self._engine.connect() as connection:
+            connection = connection.execution_options(outcrop_writes=True)  # noqa: PLW2901 - the same, with the option
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+                yield Transaction(connection)
+                if not self.is_sqlite:
+                    connection.execute(sa.text("UPDATE outcrop_changes SET count = count + 1"))
+        self._counter = (-1.0, 0)
 
-    def data_version(self) -> int:
-        """A number that changes when another connection, in any process, has committed; our own commits leave it."""
-        with self._lock:
-            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-            return version
+    def version(self) -> int:
+        """A number that changes when anything was committed, by anyone.
+
+        Cheap enough for every request. On PostgreSQL it may be ``VERSION_KNOWN_FOR_S`` old.
+        """
+        if self._watch is not None:
+            with self._watch_lock:
+                version: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
+                return version
+        asked_s, count = self._counter
+        now_s = time.monotonic()
+        if now_s - asked_s > VERSION_KNOWN_FOR_S:
+            count = int(self.query("SELECT count FROM outcrop_changes")[0]["count"])
+            self._counter = (now_s, count)
+        return count
 
     def close(self) -> None:
-        """Close the connection; the database object is of no use afterwards."""
-        with self._lock:
-            self._connection.close()
+        """Close every connection; the database object is of no use afterwards."""
+        self._engine.dispose()
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
 
-    def _migrate(self, migrations: Sequence[Migration]) -> None:
-        if self._version() == len(migrations):
+    def _upgrade(self, versions: Path) -> None:
+        head = max(path.name[1:5] for path in versions.glob("v*.py"))
+        if self._revision() == head:
             return
-        with self.transaction() as connection:
-            # Read again under the write lock: another process may have just applied the same migrations.
-            version = self._version()
-            if version > len(migrations):
-                raise UserError(
-                    f"{self.path} was written by a newer Outcrop (format {version}, this one knows {len(migrations)}).",
-                    "Start it with that version, or restore a copy made before the upgrade.",
-                )
-            for migration in migrations[version:]:
-                for statement in migration:
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(outcrop_writes=True)  # noqa: PLW2901
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+                    connection.execute(sa.text("CREATE TABLE IF NOT EXISTS outcrop_changes (count BIGINT NOT NULL)"))
+                    connection.execute(
+                        sa.text("INSERT INTO outcrop_changes SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM outcrop_changes)")
+                    )
+                # Read again under the write lock: another process may have just done the same.
+                revision = self._revision(connection)
+                if revision > head:
+                    raise UserError(
+                        f"{self.name} was written by a newer Outcrop (format {revision}, this one knows {head}).",
+                        "Start it with that version, or restore a copy made before the upgrade.",
+                    )
+                _run_alembic(connection, versions)
 
-    def _version(self) -> int:
-        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        return version
+    def _revision(self, connection: sa.Connection | None = None) -> str:
+        if connection is None:
+            with self._engine.connect() as fresh:
+                return self._revision(fresh)
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return ""
+        rows = connection.execute(sa.text("SELECT version_num FROM alembic_version")).all()
+        return str(rows[0][0]) if rows else ""
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Tell what the world did to the database as a ``UserError``."""
+        try:
+            yield
+        except (OperationalError, sqlite3.OperationalError) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
+                raise  # a mistake in our SQL, not in the world
+            raise UserError(
+                f"{self.name} cannot be used: {cause}.",
+                "Check that its disk has room, that this user may write it, and that no other program holds it locked.",
+            ) from error
+        except (DBAPIError, sqlite3.DatabaseError) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if type(cause) is not sqlite3.DatabaseError:
+                raise
+            raise UserError(f"{self.name} is damaged or not a database: {cause}.", "Restore it from a copy.") from error
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Tell what the world did to the file as a ``UserError``."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
-            raise  # a mistake in our SQL, not in the world
-        raise UserError(
-            f"{path} cannot be used: {error}.",
-            "Check that its disk has room, that this user may write it, and that no other program holds it locked.",
-        ) from error
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
-            raise
-        raise UserError(f"{path} is damaged or not a database: {error}.", "Restore it from a copy.") from error
+def _run_alembic(connection: sa.Connection, versions: Path) -> None:
+    from alembic import command, config  # noqa: PLC0415 - 0.2 s, needed only where there is something to upgrade
+
+    settings = config.Config()
+    settings.set_main_option("script_location", str(VERSIONS.parent))
+    settings.set_main_option("version_locations", str(versions))
+    settings.set_main_option("path_separator", "newline")
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, "head")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        connection.row_factory = sqlite3.Row
+def _sqlite(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
+        pool_size=4,
+        max_overflow=12,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")  # a commit that was answered survives a power cut
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # The driver is told to begin nothing by itself. A write takes its lock at once, a read at its first row.
+        writes = connection.get_execution_options().get("outcrop_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: str) -> sa.Engine:
+    parsed = sa.engine.make_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        raise UserError(
+            f"{parsed.render_as_string(hide_password=True)} is not a database that Outcrop knows.",
+            "Give a URL such as postgresql+pg8000://USER@HOST/NAME, or none for SQLite.",
+        )
+    return sa.create_engine(
+        parsed.set(drivername="postgresql+pg8000"), pool_pre_ping=True, pool_size=4, max_overflow=12
+    )
 
 
 def _create(path: Path) -> None:

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from outcrop.base.arn import AccountId, Arn
 
-PrincipalKind = Literal["root", "user", "role"]
-Proof = Literal["sigv4", "sigv4-query", "bearer"]
+PrincipalKind = Literal["root", "user", "role", "anonymous"]
+"""``role`` is a session of a role; ``anonymous`` sent an operation that takes no signature."""
+
+Proof = Literal["sigv4", "sigv4-query", "bearer", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a temporary credential says of itself, read from its sealed token.
+
+    ``role_arn`` is empty for GetSessionToken's sessions, which stand for the user (or root) that asked. ``policies``
+    are the session policies' texts, ``policy_arns`` those named; both empty means that none were passed.
+    """
+
+    role_arn: str
+    name: str
+    issued_at: datetime
+    expires_at: datetime
+    policies: tuple[str, ...] = ()
+    policy_arns: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    transitive_tag_keys: tuple[str, ...] = ()
+    source_identity: str = ""
+    federated_provider: str = ""
+    chained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An established sender: what it is, and how this one request proved it."""
+    """An established sender: what it is, and how this one request proved it.
+
+    ``arn`` of a session is ``arn:aws:sts::ID:assumed-role/ROLE/NAME``, and ``user_id`` ``ROLEID:NAME``.
+    """
 
     account: AccountId
     arn: Arn
@@ -21,6 +49,9 @@ class Principal:
     access_key_id: str
     kind: PrincipalKind
     auth: Proof
+    session: Session | None = None
+    token_expires_at: datetime | None = None
+    """When the proof itself ends, where it does: a session's end, a short-term API key's end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ this user or root or from a backup, can sign as every account. Sealing them unde
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,31 +16,11 @@ from typing import cast
 from outcrop.base.arn import AccountId, Arn, account_id
 from outcrop.base.clock import Clock
 from outcrop.base.errors import NotFound, UserError
-from outcrop.base.tables import Database, Migration
+from outcrop.base.tables import Database, Row, Transaction
 from outcrop.trust.crypto import random_access_key_id, random_secret_key
 from outcrop.trust.identity.credentials import Credential, PrincipalKind
 
 KEYS_PER_PRINCIPAL_MAX = 2  # as AWS IAM: one in use, one to rotate to
-
-MIGRATIONS: tuple[Migration, ...] = (
-    (
-        "CREATE TABLE accounts (account TEXT PRIMARY KEY, partition TEXT NOT NULL, created_at TEXT NOT NULL) STRICT",
-        """CREATE TABLE principals (
-            id INTEGER PRIMARY KEY,
-            account TEXT NOT NULL REFERENCES accounts (account),
-            arn TEXT NOT NULL UNIQUE,
-            user_id TEXT NOT NULL,
-            kind TEXT NOT NULL CHECK (kind IN ('root', 'user', 'role'))
-        ) STRICT""",
-        """CREATE TABLE access_keys (
-            access_key_id TEXT PRIMARY KEY,
-            principal INTEGER NOT NULL REFERENCES principals (id),
-            secret TEXT NOT NULL,
-            active INTEGER NOT NULL CHECK (active IN (0, 1)),
-            created_at TEXT NOT NULL
-        ) STRICT""",
-    ),
-)
 
 _KEYS = """SELECT access_key_id, secret, active, access_keys.created_at, account, arn, user_id, kind
     FROM access_keys JOIN principals ON principals.id = access_keys.principal"""
@@ -82,45 +61,49 @@ class IdentityStore:
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._database = Database(path, MIGRATIONS)
+        self._database = Database(path)
         self._clock = clock
-        self._writes = 0  # our own; the data version counts those of other connections only
-        self._snapshot: tuple[tuple[int, int], dict[str, Credential]] | None = None
+        self._snapshot: tuple[int, dict[str, Credential]] | None = None
 
     def ensure_account(self, partition: str, account: str) -> IssuedKey | None:
         """Make the account with its root and a root key if it is new; the key is returned this once, else ``None``."""
         identifier = account_id(account)
         now = self._now()
         with self._write() as connection:
-            if connection.execute("SELECT 1 FROM accounts WHERE account = ?", (identifier,)).fetchone():
+            if connection.query("SELECT 1 FROM accounts WHERE account = :account", {"account": identifier}):
                 return None
             arn = Arn(partition, "iam", "", identifier, "root")
-            connection.execute("INSERT INTO accounts VALUES (?, ?, ?)", (identifier, partition, now))
             connection.execute(
-                "INSERT INTO principals (account, arn, user_id, kind) VALUES (?, ?, ?, 'root')",
-                (identifier, str(arn), identifier),
+                "INSERT INTO accounts VALUES (:account, :partition, :now)",
+                {"account": identifier, "partition": partition, "now": now},
+            )
+            connection.execute(
+                "INSERT INTO principals (account, arn, user_id, kind) VALUES (:account, :arn, :account, 'root')",
+                {"account": identifier, "arn": str(arn)},
             )
             return self._issue(connection, str(arn))
 
     def create_key(self, account: str) -> IssuedKey:
         """A further key for the account's root; ``UserError`` when it has two already."""
         with self._write() as connection:
-            row = connection.execute(
-                "SELECT arn FROM principals WHERE account = ? AND kind = 'root'", (account,)
-            ).fetchone()
-            if row is None:
+            rows = connection.query(
+                "SELECT arn FROM principals WHERE account = :account AND kind = 'root'", {"account": account}
+            )
+            if not rows:
                 raise NotFound(f"There is no account {account} here.", "`outcrop up` makes the deployment's account.")
-            return self._issue(connection, row["arn"])
+            return self._issue(connection, rows[0]["arn"])
 
     def list_keys(self, account: str | None = None) -> list[KeyRecord]:
         """All keys, or those of one account, oldest first."""
-        where, parameters = ("", ()) if account is None else (" WHERE account = ?", (account,))
-        rows = self._database.query(f"{_KEYS}{where} ORDER BY access_keys.created_at, access_key_id", parameters)
+        where = "" if account is None else " WHERE account = :account"
+        rows = self._database.query(
+            f"{_KEYS}{where} ORDER BY access_keys.created_at, access_key_id", {"account": account}
+        )
         return [_record(row) for row in rows]
 
     def get_key(self, access_key_id: str) -> KeyRecord:
         """The key of this id, or ``NotFound``."""
-        rows = self._database.query(f"{_KEYS} WHERE access_key_id = ?", (access_key_id,))
+        rows = self._database.query(f"{_KEYS} WHERE access_key_id = :id", {"id": access_key_id})
         if not rows:
             raise NotFound(f"There is no access key {access_key_id}.", "`outcrop key list` shows those there are.")
         return _record(rows[0])
@@ -129,7 +112,8 @@ class IdentityStore:
         """Enable or disable a key; a disabled key proves nothing until it is enabled again."""
         with self._write() as connection:
             connection.execute(
-                "UPDATE access_keys SET active = ? WHERE access_key_id = ?", (int(active), access_key_id)
+                "UPDATE access_keys SET active = :active WHERE access_key_id = :id",
+                {"active": int(active), "id": access_key_id},
             )
         return self.get_key(access_key_id)
 
@@ -137,12 +121,12 @@ class IdentityStore:
         """Delete a key for good, and return what it was."""
         record = self.get_key(access_key_id)
         with self._write() as connection:
-            connection.execute("DELETE FROM access_keys WHERE access_key_id = ?", (access_key_id,))
+            connection.execute("DELETE FROM access_keys WHERE access_key_id = :id", {"id": access_key_id})
         return record
 
     def lookup(self, access_key_id: str) -> Credential | None:
         """The active key of this id: one dictionary look-up for known and unknown ids alike, so timing tells none."""
-        version = (self._database.data_version(), self._writes)
+        version = self._database.version()
         snapshot = self._snapshot
         if snapshot is None or snapshot[0] != version:
             # Read after the version: a change in between shows as a newer version next time, never as a stale row.
@@ -155,13 +139,12 @@ class IdentityStore:
         self._database.close()
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self) -> Iterator[Transaction]:
         with self._database.transaction() as connection:
-            self._writes += 1
             yield connection
 
-    def _issue(self, connection: sqlite3.Connection, arn: str) -> IssuedKey:
-        held = connection.execute(f"{_KEYS} WHERE arn = ?", (arn,)).fetchall()
+    def _issue(self, connection: Transaction, arn: str) -> IssuedKey:
+        held = connection.query(f"{_KEYS} WHERE arn = :arn", {"arn": arn})
         if len(held) >= KEYS_PER_PRINCIPAL_MAX:
             raise UserError(
                 f"{arn} has {len(held)} access keys already, the most it may have.",
@@ -169,17 +152,17 @@ class IdentityStore:
             )
         access_key_id, secret = random_access_key_id(), random_secret_key()
         connection.execute(
-            "INSERT INTO access_keys SELECT ?, id, ?, 1, ? FROM principals WHERE arn = ?",
-            (access_key_id, secret, self._now(), arn),
+            "INSERT INTO access_keys SELECT :id, id, :secret, 1, :now FROM principals WHERE arn = :arn",
+            {"id": access_key_id, "secret": secret, "now": self._now(), "arn": arn},
         )
-        row = connection.execute(f"{_KEYS} WHERE access_key_id = ?", (access_key_id,)).fetchone()
+        row = connection.query(f"{_KEYS} WHERE access_key_id = :id", {"id": access_key_id})[0]
         return IssuedKey(_record(row), secret)
 
     def _now(self) -> str:
         return self._clock.now().isoformat(timespec="milliseconds")
 
 
-def _record(row: sqlite3.Row) -> KeyRecord:
+def _record(row: Row) -> KeyRecord:
     return KeyRecord(
         row["access_key_id"],
         account_id(row["account"]),
@@ -189,7 +172,7 @@ def _record(row: sqlite3.Row) -> KeyRecord:
     )
 
 
-def _credential(row: sqlite3.Row) -> Credential:
+def _credential(row: Row) -> Credential:
     return Credential(
         row["access_key_id"],
         row["secret"],
