@@ -14,9 +14,9 @@ from outcrop.service.hosting import EngineFactory, ModelHost, paged_engines
 from outcrop.service.operations.base import Context
 from outcrop.service.pipeline import Pipeline
 from outcrop.service.routing import Routes
+from outcrop.service.trusted import Trust
 from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
 
-IDENTITY_FILE = "identity.db"
 MODELS_FOLDER = "models"
 TLS_FOLDER = "tls"
 LOCK_FILE = "service.lock"
@@ -32,13 +32,17 @@ class Service:
     app: App
     host: ModelHost
     deployment: Deployment
-    identity: IdentityStore
+    trust: Trust
     first_key: IssuedKey | None
     """The root key made at the first start: the only time its secret is in hand."""
 
+    @property
+    def identity(self) -> IdentityStore:
+        return self.trust.identity
+
     async def close(self) -> None:
         await self.host.close()
-        self.identity.close()
+        self.trust.close()
 
 
 def open_deployment(config: ServiceConfig, region: str | None = None) -> Deployment:
@@ -60,17 +64,17 @@ def assemble(
 ) -> Service:
     """Everything but sockets. ``engines`` replaces the computing engines, for tests and benchmarks."""
     clock = clock or SystemClock()
-    identity = IdentityStore(config.data / IDENTITY_FILE, clock)
-    first_key = identity.ensure_account(deployment.partition, deployment.scope.account)
+    trust = Trust.open(config.data, clock)
+    first_key = trust.identity.ensure_account(deployment.partition, deployment.scope.account)
     registry = ModelRegistry(config.data / MODELS_FOLDER)
     host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine), clock)
     authenticator = Authenticator(
-        identity,
+        trust.identity,
         deployment.region,
         clock,
         config.limits.max_clock_skew_s,
         frozenset({*LOCAL_NAMES, config.host, *config.names}),
     )
     routes = Routes()
-    pipeline = Pipeline(routes, authenticator, Context(host, clock))
-    return Service(App(pipeline, routes, clock, config.limits), host, deployment, identity, first_key)
+    pipeline = Pipeline(routes, authenticator, Context(host, clock, trust))
+    return Service(App(pipeline, routes, clock, config.limits), host, deployment, trust, first_key)

@@ -23,9 +23,8 @@ def write_versions(folder: Path, *bodies: str) -> Path:
     folder.mkdir(exist_ok=True)
     for number, body in enumerate(bodies, 1):
         before = f'"{number - 1:04}"' if number > 1 else None
-        (folder / f"v{number:04}_test.py").write_text(
-            f'from alembic import op\nrevision = "{number:04}"\ndown_revision = {before}\n\ndef upgrade():\n    {body}\n'
-        )
+        text = f'from alembic import op\nrevision = "{number:04}"\ndown_revision = {before}\n'
+        (folder / f"v{number:04}_test.py").write_text(f"{text}\ndef upgrade():\n    {body}\n")
     return folder
 
 

@@ -9,16 +9,18 @@ from typing import Any
 from outcrop.base.clock import Clock
 from outcrop.service.hosting import ModelHost
 from outcrop.service.http import Reply
+from outcrop.service.trusted import Trust
 from outcrop.service.wire.model import Shape
 from outcrop.trust.identity import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The service as an operation sees it: models at work, and the time."""
+    """The service as an operation sees it: models at work, the trust rooms, and the time."""
 
     host: ModelHost
     clock: Clock
+    trust: Trust
 
 
 @dataclass(frozen=True, slots=True)
