@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from postgres_rig import postgres_server, postgres_url
 from serving import Running, running_service
+
+__all__ = ["postgres_server", "postgres_url"]  # fixtures, for every test here
 
 CLIENT_PREFIXES = ("AWS_", "ANTHROPIC_", "OPENAI_", "BOTO_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")

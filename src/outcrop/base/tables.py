@@ -22,24 +22,28 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from outcrop.base.errors import UserError
+from outcrop.base.errors import InvariantError, UserError
 from outcrop.base.files import sync_directory
 
 Value = str | int | float | bytes | bool | None
 Parameters = Mapping[str, Value]
 Row = sa.RowMapping
 
-BrokenConstraint = IntegrityError
-"""A row breaks a rule of its table (a name taken, a reference to nothing); raised as SQLAlchemy has it."""
-
 BUSY_TIMEOUT_S = 10.0
 VERSION_KNOWN_FOR_S = 0.5
 """On PostgreSQL the change counter is asked for this often at most: a change by another process shows that late."""
 
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
+_INTEGRITY = "23"  # the class of PostgreSQL's codes for integrity constraints; its driver knows one of them only
 _WRITE_LOCK = 0x4F75_7463  # PostgreSQL advisory lock of every write transaction; any number, the same in all processes
+
+
+class BrokenConstraint(InvariantError):
+    """A row breaks a rule of its table: a name that is taken, a reference to nothing, a value that must be."""
+
+    id = "OC-9100"
 
 
 class Transaction:
@@ -168,7 +172,7 @@ class Database:
         """Tell what the world did to the database as a ``UserError``."""
         try:
             yield
-        except (OperationalError, sqlite3.OperationalError) as error:
+        except (OperationalError, InterfaceError, sqlite3.OperationalError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
                 raise  # a mistake in our SQL, not in the world
@@ -178,9 +182,17 @@ class Database:
             ) from error
         except (DBAPIError, sqlite3.DatabaseError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(error, IntegrityError) or _sqlstate(cause).startswith(_INTEGRITY):
+                raise BrokenConstraint(f"{self.name}: {cause}") from error
             if type(cause) is not sqlite3.DatabaseError:
                 raise
             raise UserError(f"{self.name} is damaged or not a database: {cause}.", "Restore it from a copy.") from error
+
+
+def _sqlstate(cause: object) -> str:
+    """PostgreSQL's code for an error (its manual, appendix A); empty where there is none."""
+    facts = cause.args[0] if isinstance(cause, Exception) and cause.args else None
+    return str(facts.get("C", "")) if isinstance(facts, dict) else ""
 
 
 def _run_alembic(connection: sa.Connection, versions: Path) -> None:
