@@ -3,7 +3,7 @@
     python tools/generate_wire.py           write the files
     python tools/generate_wire.py --check   exit 1 and show a diff when a file is not what the models say
 
-Two kinds of file come out: one table of all operations of the six services, and per service the typed structures that
+Two kinds of file come out: one table of all operations of all services, and per service the typed structures that
 the operations named in ``wire/built.py`` reach. A trait that this generator does not know stops it with a message.
 botocore (Apache-2.0) is needed only here, never at run time.
 """
@@ -118,6 +118,8 @@ def operations_source(models: Mapping[str, Model], version: str) -> str:
 
 def service_lines(table: str, service: str, model: Model) -> list[str]:
     meta = model["metadata"]
+    if meta["protocol"] == "json" and meta.get("jsonVersion") != "1.1":
+        raise SystemExit(f"{service}: this generator does not know version {meta.get('jsonVersion')} of json")
     prefix = meta["endpointPrefix"]
     fields = {
         "id": service,
@@ -127,6 +129,7 @@ def service_lines(table: str, service: str, model: Model) -> list[str]:
         "signing_name": meta.get("signingName", prefix),
         "bearer": "smithy.api#httpBearerAuth" in meta.get("auth", ()),
         "xml_namespace": meta.get("xmlNamespace", ""),
+        "target_prefix": meta.get("targetPrefix", ""),
     }
     lines = [f"{table} = Service("]
     lines += [f"    {name}={literal(value)}," for name, value in fields.items() if value != ""]

@@ -2,7 +2,8 @@
 
 A model's pattern must match the whole string, its character classes are ASCII unless they name a Unicode property, and
 its POSIX classes are spelt ``\\p{Print}``. Python's ``re`` knows no ``\\p``: the POSIX ones become ranges, and a
-pattern that names a real Unicode property is marked for the ``regex`` package.
+pattern that names a real Unicode property is marked for the ``regex`` package. Two escapes that are a surrogate pair in
+Java's UTF-16 become the one character they stand for.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ POSIX = {
 PREFIX = r"(?a)\A(?:"
 SUFFIX = r")\Z"
 
+_SURROGATES = re.compile(r"\\u([Dd][89ABab][0-9A-Fa-f]{2})\\u([Dd][C-Fc-f][0-9A-Fa-f]{2})")
+
 
 def translate(pattern: str) -> tuple[str, bool]:
     """The pattern for Python, and whether it needs the ``regex`` package; ``ValueError`` where neither can read it."""
-    text = PREFIX + _without_posix(pattern) + SUFFIX
+    text = PREFIX + _without_posix(_SURROGATES.sub(_one_character, pattern)) + SUFFIX
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
@@ -47,6 +50,12 @@ def translate(pattern: str) -> tuple[str, bool]:
         except regex.error as error:
             raise ValueError(f"pattern {pattern!r} cannot be read: {error}") from None
     return text, True
+
+
+def _one_character(pair: re.Match[str]) -> str:
+    """The escape of the character that a surrogate pair stands for."""
+    code = 0x10000 + ((int(pair[1], 16) - 0xD800) << 10) + int(pair[2], 16) - 0xDC00
+    return f"\\U{code:08X}"
 
 
 def _without_posix(pattern: str) -> str:

@@ -2,7 +2,9 @@
 
 Scalars with constraints become named aliases, structures become classes, lists and maps are written in place.
 What msgspec cannot check by itself (timestamps that are not ISO 8601, patterns with Unicode properties) is left as a
-note in ``Meta.extra``, which ``service/wire/values.py`` reads.
+note in ``Meta.extra``, which ``service/wire/trees.py`` reads; so is the trait ``sensitive``, for
+``service/wire/redact.py``. Not covered: flattened lists, XML attributes, event headers, sensitive operation inputs as
+a whole; a model that uses them stops the generator.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import builtins
 import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from wire_patterns import translate
@@ -26,6 +29,7 @@ LOCATION_FORMATS = {"header": "rfc822", "headers": "rfc822", "uri": "iso8601", "
 PROTOCOL_FORMATS = {"rest-json": "unixTimestamp", "json": "unixTimestamp", "query": "iso8601", "rest-xml": "iso8601"}
 BINDING_FIELDS = {"uri": "labels", "querystring": "query", "header": "headers", "headers": "prefixes"}
 UNSUPPORTED_TRAITS = {"flattened", "xmlAttribute", "eventheader"}
+ANY = re.compile(r"Any\Z|Annotated\[Any,")
 
 
 def literal(value: object) -> str:
@@ -158,7 +162,7 @@ class ServiceTypes:
         arguments = [] if required else ["default=None"]
         if camel(attribute) != name:
             arguments.append(f"name={literal(name)}")
-        if not required and annotation != "Any":
+        if not required and not ANY.match(annotation):
             annotation += " | None"
         if arguments == ["default=None"]:
             return f"{attribute}: {annotation} = None"
@@ -171,41 +175,46 @@ class ServiceTypes:
         name = reference["shape"]
         shape = self.shapes[name]
         kind: str = shape["type"]
+        notes: dict[str, object] = {"sensitive": True} if shape.get("sensitive") or reference.get("sensitive") else {}
         if shape.get("document"):
-            return "Any"
+            return annotated("Any", [], notes)
         if kind == "structure":
-            return self.names[name]
+            return annotated(self.names[name], [], notes)
         if kind == "list":
-            return annotated(f"list[{self._type(shape['member'], location)}]", lengths(shape))
+            return annotated(f"list[{self._type(shape['member'], location)}]", lengths(shape), notes)
         if kind == "map":
             inside = f"{self._type(shape['key'], location)}, {self._type(shape['value'], location)}"
-            return annotated(f"dict[{inside}]", lengths(shape))
+            return annotated(f"dict[{inside}]", lengths(shape), notes)
         if kind == "timestamp":
             wire_format = reference.get("timestampFormat") or shape.get("timestampFormat")
             wire_format = wire_format or LOCATION_FORMATS.get(location) or self.default_format
-            note = [] if wire_format == "iso8601" and not location else [f"extra={{'format': {literal(wire_format)}}}"]
-            return annotated("datetime", ["tz=True", *note])
-        return self._scalar(name, shape)
+            if wire_format != "iso8601" or location:
+                notes["format"] = wire_format
+            return annotated("datetime", ["tz=True"], notes)
+        return self._scalar(name, shape, notes)
 
-    def _scalar(self, name: str, shape: Model) -> str:
+    def _scalar(self, name: str, shape: Model, notes: dict[str, object]) -> str:
         kind: str = shape["type"]
         if kind == "boolean":
-            return "bool"
+            return annotated("bool", [], notes)
         if kind == "string" and shape.get("enum"):
-            text = f"Literal[{', '.join(literal(value) for value in shape['enum'])}]"
+            text = annotated(f"Literal[{', '.join(literal(value) for value in shape['enum'])}]", [], notes)
         elif kind == "string":
-            text = annotated("str", [*lengths(shape), *pattern(name, shape)])
+            checked, noted = pattern(name, shape)
+            text = annotated("str", [*lengths(shape), *checked], noted | notes)
         elif kind == "blob":
-            text = annotated("bytes", lengths(shape))
+            text = annotated("bytes", lengths(shape), notes)
         elif kind in INTEGER_BITS:
             edge = 2 ** (INTEGER_BITS[kind] - 1)
-            text = annotated("int", [f"ge={int(shape.get('min', -edge))}", f"le={int(shape.get('max', edge - 1))}"])
-            if not {"min", "max"} & shape.keys():
+            text = annotated(
+                "int", [f"ge={int(shape.get('min', -edge))}", f"le={int(shape.get('max', edge - 1))}"], notes
+            )
+            if not {"min", "max"} & shape.keys() and not notes:
                 self.aliases[kind.capitalize()] = text
                 return kind.capitalize()
         elif kind in ("float", "double"):
             bounds = [f"{key}={float(shape[trait])}" for trait, key in (("min", "ge"), ("max", "le")) if trait in shape]
-            text = annotated("float", bounds)
+            text = annotated("float", bounds, notes)
         else:
             raise SystemExit(f"{name}: this generator does not know the type {kind}")
         if "[" not in text:
@@ -220,6 +229,8 @@ class ServiceTypes:
         sides = []
         for side, argument in (("input", "request"), ("output", "response")):
             reference = operation.get(side)
+            if side == "input" and reference and self.shapes[reference["shape"]].get("sensitive"):
+                raise SystemExit(f"{name}: this generator does not know inputs that are sensitive as a whole")
             sides.append((side, self.names[reference["shape"]] if reference else "Shape"))
             if reference and (bindings := self._bindings(reference["shape"])):
                 sides.append((argument, bindings))
@@ -265,17 +276,19 @@ def lengths(shape: Model) -> list[str]:
     return found + ([f"max_length={shape['max']}"] if "max" in shape else [])
 
 
-def pattern(name: str, shape: Model) -> list[str]:
+def pattern(name: str, shape: Model) -> tuple[list[str], dict[str, object]]:
+    """The constraint that msgspec checks for the shape's pattern, or the note for the walk that does."""
     if "pattern" not in shape:
-        return []
+        return [], {}
     try:
         text, needs_regex = translate(shape["pattern"])
     except ValueError as error:
         raise SystemExit(f"{name}: {error}") from None
-    if needs_regex:
-        return [f"extra={{'unicode_pattern': {literal(text)}}}"]
-    return [f"pattern={literal(text)}"]
+    return ([], {"unicode_pattern": text}) if needs_regex else ([f"pattern={literal(text)}"], {})
 
 
-def annotated(base: str, constraints: Sequence[str]) -> str:
+def annotated(base: str, constraints: Sequence[str], notes: Mapping[str, object] = MappingProxyType({})) -> str:
+    """``base`` with constraints that msgspec checks and notes that it carries along."""
+    if notes:
+        constraints = [*constraints, f"extra={{{', '.join(f'{key!r}: {literal(notes[key])}' for key in notes)}}}"]
     return f"Annotated[{base}, Meta({', '.join(constraints)})]" if constraints else base

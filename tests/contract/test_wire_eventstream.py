@@ -143,7 +143,7 @@ def test_an_operation_that_is_not_built_says_so(operation: Operation) -> None:
     error = not_built(operation)
     parsed = parsed_error(operation, error)
     assert error.status == 501
-    assert parsed["Error"]["Code"] == ("NotImplemented" if operation.service == "sts" else "NotImplementedException")
+    assert parsed["Error"]["Code"] == ("NotImplemented" if operation.protocol == "query" else "NotImplementedException")
     for said in (operation.name, operation.service, "docs/reference/coverage.md"):
         assert said in parsed["Error"]["Message"]
 
@@ -185,7 +185,7 @@ def test_authentication_failures_have_the_names_of_the_protocol(
         error = authentication_error(AuthenticationError(code, "refused"), operation.service)
         assert (error.code, error.status) == expected
         assert parsed_error(operation, error)["Error"] == {
-            **({"Type": "Sender"} if operation.service == "sts" else {}),
+            **({"Type": "Sender"} if operation.protocol == "query" else {}),
             "Code": expected[0],
             "Message": "refused",
         }

@@ -1,4 +1,4 @@
-"""Every operation of the six services routes from the path that botocore sends for it."""
+"""Every operation of every service routes from the path that botocore sends for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from botocore.model import ServiceModel
 from botocore.serialize import create_serializer
 from botocore.session import get_session
 
+from outcrop.service.wire.built import BUILT
 from outcrop.service.wire.generated.operations import OPERATIONS
 from outcrop.service.wire.model import Operation
 from outcrop.service.wire.router import Router
@@ -49,7 +50,10 @@ def request(operation: Operation, label: str) -> tuple[str, bytes, bytes, bytes]
 
 
 def headers_for(operation: Operation) -> list[tuple[bytes, bytes]]:
-    """Enough to tell the services apart whose tag operations share a path."""
+    """What names the operation beside its path, and enough to tell apart the tag operations that share one."""
+    if operation.protocol == "json":
+        target = f"{operation.target_prefix}.{operation.name}"
+        return [(b"content-type", b"application/x-amz-json-1.1"), (b"x-amz-target", target.encode())]
     if (operation.service, operation.name) in COLLISIONS:
         return [(b"host", b"bedrock-agent-runtime.eu-central-1.example.net:8443")]
     return [*FORM, (b"host", b"localhost:8443")]
@@ -76,8 +80,9 @@ def test_a_colon_may_come_raw(operation: Operation) -> None:
     assert set(match.labels.values()) <= {label, "7"}
 
 
-def test_the_table_holds_all_operations_of_the_six_services() -> None:
-    for service in ("bedrock-runtime", "bedrock", "bedrock-agent", "bedrock-agent-runtime", "sagemaker-runtime", "sts"):
+def test_the_table_holds_all_operations_of_the_services() -> None:
+    assert len(BUILT) == 9
+    for service in BUILT:
         ours = {name for owner, name in OPERATIONS if owner == service}
         assert ours == set(service_model(service)._service_description["operations"])
 
@@ -85,6 +90,10 @@ def test_the_table_holds_all_operations_of_the_six_services() -> None:
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda o: f"{o.service}.{o.name}")
 def test_the_table_agrees_with_botocore(operation: Operation) -> None:
     model = service_model(operation.service).operation_model(operation.name)
+    description = model.service_model.metadata
+    assert operation.api_version == description["apiVersion"]
+    assert operation.target_prefix == description.get("targetPrefix", "")
+    assert operation.signed == (model.auth_type != "none")
     assert operation.success_status == model.http.get("responseCode", 200)
     assert operation.streaming == bool(model.has_event_stream_output)
     assert operation.duplex == bool(model.has_event_stream_input)

@@ -17,6 +17,9 @@ from outcrop.service.operations.anthropic import handlers as anthropic
 from outcrop.service.operations.base import Caller, Context, Handler
 from outcrop.service.operations.bedrock import handlers as bedrock
 from outcrop.service.operations.bedrock_runtime import handlers as bedrock_runtime
+from outcrop.service.operations.cloudtrail import handlers as cloudtrail
+from outcrop.service.operations.iam import handlers as iam
+from outcrop.service.operations.kms import handlers as kms
 from outcrop.service.operations.openai import handlers as openai
 from outcrop.service.operations.sagemaker_runtime import handlers as sagemaker_runtime
 from outcrop.service.operations.sts import handlers as sts
@@ -29,6 +32,9 @@ from outcrop.service.wire.router import Match
 HANDLERS: dict[str, dict[str, Handler]] = {
     "bedrock": bedrock.HANDLERS,
     "bedrock-runtime": bedrock_runtime.HANDLERS,
+    "cloudtrail": cloudtrail.HANDLERS,
+    "iam": iam.HANDLERS,
+    "kms": kms.HANDLERS,
     "sagemaker-runtime": sagemaker_runtime.HANDLERS,
     "sts": sts.HANDLERS,
 }
@@ -50,11 +56,18 @@ class Endpoint:
     fault: Callable[[AwsError, str], Reply]
     also_signed_for: frozenset[str] = frozenset()
     """Further signing names that clients of the operation use."""
+    signed: bool = True
+    """Whether a request must prove its sender; where not, what it carries is the proof and the sender is anonymous."""
 
 
 def aws_fault(error: AwsError, request_id: str) -> Reply:
     """An error in the shape of the protocol of its service."""
     return Reply(*error.render(request_id=request_id))
+
+
+def json_rpc_fault(error: AwsError, request_id: str) -> Reply:
+    """An error for a request that speaks the json protocol and reached no service."""
+    return Reply(*error.render("json", request_id))
 
 
 def aws_endpoints() -> dict[tuple[str, str], Endpoint]:
@@ -83,6 +96,7 @@ def _aws_endpoint(operation: Operation) -> Endpoint:
         act=HANDLERS[operation.service][operation.name] if operation.built else refuse,
         encode=lambda output, request_id: Reply(*codec.encode_output(operation, output, request_id)),
         fault=aws_fault,
+        signed=operation.signed,
     )
 
 

@@ -69,9 +69,12 @@ class Pipeline:
         try:
             endpoint, _ = self._routes.find(head)
             call.endpoint = endpoint
-            self._authenticator.check_head(
-                _signed(head), endpoint.signing_name, endpoint.bearer, endpoint.also_signed_for
-            )
+            if endpoint.signed:
+                self._authenticator.check_head(
+                    _signed(head), endpoint.signing_name, endpoint.bearer, endpoint.also_signed_for
+                )
+            else:
+                self._authenticator.anonymous(_signed(head))
         except Exception as error:  # noqa: BLE001 - the edge, as above
             return self._failed(call, error)
         return None
@@ -86,10 +89,17 @@ class Pipeline:
         call.endpoint, call.match = self._routes.find(call.request)
 
     async def verify(self, call: Call) -> None:
-        """Who asks: a signature or an API key, always, before anything of the body is looked at."""
+        """Who asks: a signature or an API key, before anything of the body is looked at.
+
+        The few operations whose input is itself the proof (a token of an identity provider) have an anonymous sender,
+        whatever signature came along.
+        """
         endpoint = call.endpoint
         assert endpoint is not None
         signed = _signed(call.request)
+        if not endpoint.signed:
+            call.principal = self._authenticator.anonymous(signed)
+            return
         call.principal = await _by_size(
             call.request,
             lambda: self._authenticator.authenticate(

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from outcrop.service.endpoints import VENDOR, VENDOR_BELOW, VENDOR_FAULTS, Endpoint, aws_endpoints, aws_fault
+from outcrop.service.endpoints import (
+    VENDOR,
+    VENDOR_BELOW,
+    VENDOR_FAULTS,
+    Endpoint,
+    aws_endpoints,
+    aws_fault,
+    json_rpc_fault,
+)
 from outcrop.service.http import RawRequest, Reply
 from outcrop.service.wire.errors import AwsError
-from outcrop.service.wire.router import Match, Router
+from outcrop.service.wire.router import Match, Router, target_headers
 
 
 class Routes:
@@ -33,4 +41,6 @@ class Routes:
         for prefix, fault in VENDOR_FAULTS.items():
             if request.raw_path.startswith(prefix):
                 return fault
+        if request.raw_path == b"/" and target_headers(request.headers):
+            return json_rpc_fault
         return aws_fault

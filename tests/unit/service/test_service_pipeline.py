@@ -60,7 +60,9 @@ def ask(
 def target_of(operation: Operation) -> tuple[str, bytes, dict[str, str]]:
     """A path, body and headers that name ``operation``."""
     if operation.protocol == "query":
-        return "/", f"Action={operation.name}&Version=2011-06-15".encode(), FORM
+        return "/", f"Action={operation.name}&Version={operation.api_version}".encode(), FORM
+    if operation.protocol == "json":
+        return "/", b"{}", {"X-Amz-Target": f"{operation.target_prefix}.{operation.name}"}
     path = re.sub(r"\{[^}]*\}", "x", operation.uri)
     # Paths that two services share are told apart by the user agent of the JavaScript SDK, among others.
     return path, b"{}" if operation.method != "GET" else b"", {"User-Agent": f"x api/{operation.service}#1"}
@@ -75,9 +77,12 @@ def test_every_operation_refuses_unsigned_requests_and_names_itself_where_it_is_
             continue
         path, body, headers = target_of(operation)
         stranger = ask(service, path, body, method=operation.method, headers=headers, signed=False)
-        assert stranger.status == 403, (operation.name, stranger)
-        missing = b"MissingAuthenticationToken"
-        assert missing in stranger.body + stranger.headers.get("x-amzn-errortype", "").encode()
+        if operation.signed:
+            assert stranger.status == (400 if operation.protocol == "json" else 403), (operation.name, stranger)
+            missing = b"MissingAuthenticationToken"
+            assert missing in stranger.body + stranger.headers.get("x-amzn-errortype", "").encode()
+        else:
+            assert stranger.status == 501 or operation.built
         known = ask(service, path, body, method=operation.method, headers=headers, signing_name=operation.signing_name)
         if operation.built:
             assert known.status in range(200, 500), (operation.name, known)

@@ -1,7 +1,7 @@
 """The operations that this release answers: the one list that the generator, the server and the coverage page share.
 
 Adding a name here and running ``python tools/generate_wire.py`` makes the operation's types; every other
-operation of the six services routes as well, and is answered 501.
+operation of these services routes as well, and is answered 501.
 """
 
 from __future__ import annotations
@@ -31,5 +31,8 @@ BUILT: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "InvokeEndpointWithResponseStream",
         ),
         "sts": ("GetCallerIdentity",),
+        "iam": (),
+        "kms": (),
+        "cloudtrail": (),
     }
 )

@@ -14,11 +14,13 @@ import msgspec
 from outcrop.service.wire.base import HeaderList, OperationCodec, Reply
 from outcrop.service.wire.errors import not_built
 from outcrop.service.wire.generated.operations import OPERATIONS
+from outcrop.service.wire.json_rpc import JsonRpcCodec
 from outcrop.service.wire.model import Operation, Shapes
 from outcrop.service.wire.query import QueryCodec
 from outcrop.service.wire.rest_json import RestJsonCodec
 
 PROTOCOLS: Mapping[str, Callable[[Operation, Shapes], OperationCodec]] = {
+    "json": JsonRpcCodec,
     "query": QueryCodec,
     "rest-json": RestJsonCodec,
 }

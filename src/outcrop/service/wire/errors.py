@@ -1,19 +1,22 @@
-"""Errors as the AWS wire spells them: code, status, body, for rest-json and for the query protocol.
+"""Errors as the AWS wire spells them: code, status, body, for rest-json, json-1.1 and the query protocol.
 
     OutcropError
     └── AwsError       any error that a client is told about
         └── NoRoute    no operation answers this method and path
 
 Codes and statuses come from the service models; those that no model declares (signature failures, unknown operations)
-are in ``COMMON``, from the AWS "Common errors" reference pages. The code travels in the header ``x-amzn-errortype``,
-the text in the body, as SDKs expect. A stream tells an error as its last frame. Not covered: localised messages, and
-error shapes of json-1.1 and rest-xml.
+are in ``COMMON``, from the AWS "Common errors" reference pages. The code travels in the header ``x-amzn-errortype``
+(json-1.1: also in the body, as ``__type``), the text in the body, as SDKs expect. A stream tells an error as its last
+frame. Not covered: localised messages, and error shapes of rest-xml.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from types import MappingProxyType
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -26,6 +29,8 @@ from outcrop.service.wire.model import ErrorShape, Operation
 COVERAGE_PAGE = "docs/reference/coverage.md"
 
 Headers = list[tuple[bytes, bytes]]
+
+JSON_RPC_TYPE = b"application/x-amz-json-1.1"
 
 COMMON: Mapping[str, ErrorShape] = {
     shape.code: shape
@@ -67,11 +72,26 @@ _QUERY: Mapping[str, ErrorShape] = {
     "ValidationException": ErrorShape("ValidationError", 400),
 }
 
+# Services of the json protocol answer 400 where the others say 403, 404 or 429 (KMS API Reference, "Common Errors").
+JSON: Mapping[str, ErrorShape] = {
+    code: replace(shape, status=400) if shape.status in (403, 404, 429) else shape for code, shape in COMMON.items()
+}
+
 QUERY: Mapping[str, ErrorShape] = {**_QUERY, **{shape.code: shape for shape in _QUERY.values()}}
+_PROTOCOL_ERRORS: Mapping[str, Mapping[str, ErrorShape]] = {"json": JSON, "query": QUERY}
 _REST_NAMES = {shape.code: name for name, shape in _QUERY.items()}
 
 # Services that declare the same failure under a name of their own.
 RENAMED: Mapping[str, Mapping[str, str]] = {
+    "cloudtrail": {"InternalServerException": "InternalFailure"},
+    "iam": {
+        "InternalServerException": "ServiceFailureException",
+        "ResourceNotFoundException": "NoSuchEntityException",
+    },
+    "kms": {
+        "InternalServerException": "KMSInternalException",
+        "ResourceNotFoundException": "NotFoundException",
+    },
     "sagemaker-runtime": {
         "InternalServerException": "InternalFailure",
         "ModelErrorException": "ModelError",
@@ -129,12 +149,14 @@ class AwsError(OutcropError):
         """Status, headers and body; ``request_id`` goes into the body where the protocol puts it there."""
         if (protocol or self.protocol) == "query":
             return self.status, [(b"content-type", b"text/xml")], self._xml(request_id)
-        headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", self.code.encode("ascii"))]
-        return self.status, headers, self.json()
+        json_rpc = (protocol or self.protocol) == "json"
+        content_type = JSON_RPC_TYPE if json_rpc else b"application/json"
+        headers = [(b"content-type", content_type), (b"x-amzn-errortype", self.code.encode("ascii"))]
+        return self.status, headers, self.json({"__type": self.code} if json_rpc else {})
 
-    def json(self) -> bytes:
-        """The error's members as JSON, the message spelt as the service spells it."""
-        return msgspec.json.encode({self.shape.message: _encodable(self.message), **self.fields})
+    def json(self, head: Mapping[str, str] = MappingProxyType({})) -> bytes:
+        """The error's members as JSON after those of ``head``, the message spelt as the service spells it."""
+        return msgspec.json.encode({**head, self.shape.message: _encodable(self.message), **self.fields})
 
     def frame(self, operation: Operation) -> bytes:
         """The error as the last frame of ``operation``'s event stream.
@@ -163,17 +185,27 @@ class NoRoute(AwsError):
 
 
 def shape_of(service: str, code: str) -> ErrorShape:
-    """The error shape that ``service`` uses for ``code``: its own, its protocol's, AWS's in common, Bedrock's."""
+    """The error shape that ``service`` uses for ``code``: its own, its protocol's, AWS's in common, Bedrock's.
+
+    ``code`` is the shape's name in the model or its code on the wire, ``NoSuchEntityException`` or ``NoSuchEntity``.
+    """
     known = SERVICES.get(service)
     if known is not None:
         code = RENAMED.get(service, {}).get(code, code)
-        tables = [known.errors, QUERY if known.protocol == "query" else COMMON]
+        tables = [_by_name_and_code(service), _PROTOCOL_ERRORS.get(known.protocol, COMMON)]
     else:
         tables = []
-    for table in (*tables, COMMON, *(other.errors for other in SERVICES.values())):
+    for table in (*tables, COMMON, *map(_by_name_and_code, SERVICES)):
         if code in table:
             return table[code]
     raise InvariantError(f"Broken invariant: an error named {code!r} is declared by a service or common to AWS.")
+
+
+@cache
+def _by_name_and_code(service: str) -> Mapping[str, ErrorShape]:
+    """What one service declares; where a code of one shape is the name of another, the name counts."""
+    errors = SERVICES[service].errors
+    return {**{shape.code: shape for shape in errors.values()}, **errors}
 
 
 def no_route(method: str, path: bytes, service: str = "") -> NoRoute:

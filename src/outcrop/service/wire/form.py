@@ -52,13 +52,18 @@ def query_pairs(raw_query: bytes, headers: Sequence[tuple[bytes, bytes]], body: 
     return found
 
 
-def query_action(raw_query: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> str | None:
-    """The ``Action`` of a query-protocol request, ``None`` where it has none that can be read."""
+def query_action(
+    raw_query: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> tuple[str | None, str | None]:
+    """``Action`` and ``Version`` of a query-protocol request; ``None`` for what is absent or cannot be read."""
     try:
         found = query_pairs(raw_query, headers, body)
     except ValueError:
-        return None
-    return next((value for name, value in found if name == "Action"), None)
+        return None, None
+    named: dict[str, str] = {}
+    for name, value in found:
+        named.setdefault(name, value)
+    return named.get("Action"), named.get("Version")
 
 
 def is_form(headers: Sequence[tuple[bytes, bytes]]) -> bool:

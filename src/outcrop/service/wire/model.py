@@ -34,12 +34,16 @@ class Operation:
 
     ``errors`` are names of error shapes. ``token`` is the wire name of the idempotency token, empty where there is
     none. ``streaming`` and ``duplex`` mean an event stream in the response, and in the request too.
-    ``stream_errors`` maps an error's code to the event-stream member that carries it.
+    ``stream_errors`` maps an error's code to the event-stream member that carries it. ``signed`` is false where a
+    request proves its sender by its content (``AssumeRoleWithWebIdentity``). ``api_version`` tells operations of one
+    name apart in the query protocol, ``target_prefix`` those of the json protocol.
     """
 
     service: str
     name: str
     protocol: str
+    api_version: str
+    target_prefix: str
     signing_name: str
     method: str
     uri: str
@@ -70,6 +74,7 @@ class Service:
     signing_name: str
     bearer: bool
     xml_namespace: str = ""
+    target_prefix: str = ""
     errors: Mapping[str, ErrorShape] = field(default_factory=dict)
 
     def operation(
@@ -95,6 +100,8 @@ class Service:
             service=self.id,
             name=name,
             protocol=self.protocol,
+            api_version=self.api_version,
+            target_prefix=self.target_prefix,
             signing_name=self.signing_name,
             method=method,
             uri=uri,

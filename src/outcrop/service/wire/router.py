@@ -4,15 +4,18 @@ The path is taken as it came: segments are split before anything is decoded, so 
 may come raw or as ``%3A``, and a trailing slash is a segment of its own. Labels are percent-decoded exactly once.
 Literal segments beat labels. Where two services share a method and a path, the host name decides, then the
 ``api/SERVICE`` token of the AWS SDK for JavaScript's user agent, then the kind of ARN in the path.
-Query-protocol services are found by ``Action`` in the query string or in the form body of a request to ``/``.
+Operations of the json protocol are found by the header ``X-Amz-Target`` of a ``POST`` to ``/``, those of the query
+protocol by ``Action`` and ``Version`` in the query string or in the form body of a request to ``/``. An action without
+a version is found where one service has it, or where host, user agent or credential scope name one of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from outcrop.base.errors import check
 from outcrop.service.wire.errors import no_route, serialization
 from outcrop.service.wire.form import percent_decode, query_action
 from outcrop.service.wire.generated.operations import OPERATIONS
@@ -24,6 +27,7 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 # (the pattern of its TaggableResourcesArn).
 _RESOURCE_OWNER = {"session": "bedrock-agent-runtime"}
 
+_CREDENTIAL_SERVICE = re.compile(rb"/([a-z0-9-]+)/aws4_request")
 _SDK_SERVICE = re.compile(rb"\bapi/([a-z0-9_-]+)#")
 
 
@@ -58,10 +62,21 @@ class Router:
 
     def __init__(self, operations: Iterable[Operation] = tuple(OPERATIONS.values())) -> None:
         self._root = _Node()
-        self._actions: dict[str, Operation] = {}
+        self._actions: dict[str, list[Operation]] = {}
+        self._targets: dict[bytes, Operation] = {}
+        self._target_services: dict[bytes, str] = {}
         for operation in operations:
             if operation.protocol == "query":
-                self._actions[operation.name] = operation
+                rivals = self._actions.setdefault(operation.name, [])
+                check(
+                    all(rival.api_version != operation.api_version for rival in rivals),
+                    f"the action {operation.name} is found by its version {operation.api_version}",
+                )
+                rivals.append(operation)
+            elif operation.protocol == "json":
+                prefix = operation.target_prefix.encode("ascii")
+                self._targets[prefix + b"." + operation.name.encode("ascii")] = operation
+                self._target_services[prefix] = operation.service
             else:
                 self._add(operation)
 
@@ -75,6 +90,8 @@ class Router:
             raise no_route(method, raw_path)
         routes = self._find(self._root, segments, 1, method)
         if not routes:
+            if raw_path == b"/" and method == "POST" and (targets := target_headers(headers)):
+                return self._match_target(targets)
             if raw_path == b"/" and method in ("GET", "POST"):
                 return self._match_action(method, raw_query, headers, body)
             raise no_route(method, raw_path)
@@ -108,28 +125,54 @@ class Router:
             return routes
         return node.greedy.get(method) if segment else None
 
+    def _match_target(self, targets: Sequence[bytes]) -> Match:
+        target = targets[0]
+        operation = self._targets.get(target) if len(targets) == 1 else None
+        if operation is None:
+            service = self._target_services.get(target.rpartition(b".")[0], "")
+            raise no_route("POST", b"/ with X-Amz-Target " + target, service)
+        return Match(operation, {})
+
     def _match_action(self, method: str, raw_query: bytes, headers: HeaderList, body: bytes) -> Match:
-        action = query_action(raw_query, headers, body if method == "POST" else b"")
+        action, version = query_action(raw_query, headers, body if method == "POST" else b"")
         if action is None:
             raise no_route(method, b"/")
-        operation = self._actions.get(action)
-        if operation is None:
-            raise no_route(
-                method, b"/?Action=" + action.encode("utf-8", "replace"), next(iter(self._actions.values())).service
-            )
-        return Match(operation, {})
+        rivals = self._actions.get(action, [])
+        found = [operation for operation in rivals if version in (None, operation.api_version)]
+        if len(found) > 1:
+            by_service = {operation.service: operation for operation in found}
+            named = next((name for name in _named_services(raw_query, headers) if name in by_service), "")
+            found = [by_service[named]] if named else []
+        if len(found) != 1:
+            asked = b"/?Action=" + action.encode("utf-8", "replace")
+            if version is not None:
+                asked += b"&Version=" + version.encode("utf-8", "replace")
+            raise no_route(method, asked, next(iter(self._actions.values()))[0].service)
+        return Match(found[0], {})
+
+
+def target_headers(headers: HeaderList) -> list[bytes]:
+    """All values of the header that names an operation of the json protocol."""
+    return [value for name, value in headers if name == b"x-amz-target"]
+
+
+def _named_services(raw_query: bytes, headers: HeaderList) -> Iterator[str]:
+    """The services that a request names beside its action or path: in its host, user agent, credential scope."""
+    for name, value in headers:
+        if name in (b"host", b":authority"):
+            yield value.split(b".", 1)[0].decode("latin-1").lower().removesuffix("-fips")
+        elif name in (b"user-agent", b"x-amz-user-agent") and (sdk := _SDK_SERVICE.search(value.lower())):
+            yield sdk[1].decode("ascii").replace("_", "-")
+        elif name == b"authorization" and (scope := _CREDENTIAL_SERVICE.search(value)):
+            yield scope[1].decode("ascii")
+    if scope := _CREDENTIAL_SERVICE.search(raw_query.replace(b"%2F", b"/")):
+        yield scope[1].decode("ascii")
 
 
 def _choose(routes: list[_Route], segments: Sequence[bytes], headers: HeaderList) -> _Route:
     """One of several routes with the same method and path."""
     by_service = {route.operation.service: route for route in routes}
-    for name, value in headers:
-        if name in (b"host", b":authority"):
-            named = value.split(b".", 1)[0].decode("latin-1").lower().removesuffix("-fips")
-        elif name in (b"user-agent", b"x-amz-user-agent") and (found := _SDK_SERVICE.search(value.lower())):
-            named = found[1].decode("ascii").replace("_", "-")
-        else:
-            continue
+    for named in _named_services(b"", headers):
         if named in by_service:
             return by_service[named]
     resource = segments[routes[0].labels[-1][1]] if routes[0].labels else b""

@@ -45,7 +45,7 @@ def _is_special(annotation: Any, seen: set[Any]) -> bool:
         return any(_is_special(member.annotation, seen) for member in members_of(kind))
     if get_origin(kind) in (list, dict):
         return any(_is_special(argument, seen) for argument in get_args(kind))
-    return bool(meta.extra)
+    return bool(note(meta, "format") or note(meta, "unicode_pattern"))
 
 
 def _reader(annotation: Any, structures: dict[Any, Reader]) -> Reader:

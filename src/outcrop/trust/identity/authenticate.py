@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from outcrop.base.arn import AccountId, Arn
 from outcrop.base.clock import Clock
 from outcrop.base.errors import AuthenticationError
 from outcrop.trust.crypto import sha256_hex
@@ -64,6 +65,12 @@ class Authenticator:
         if isinstance(proof, bytes):
             return self._bearer(proof, allow_bearer)
         return self._signed(request, headers, query, proof, (service, *also))
+
+    def anonymous(self, request: SignedRequest) -> Principal:
+        """The sender of a request to an operation that takes no signature: nobody known, at a host name served here."""
+        self._head(request)
+        arn = Arn("aws", "iam", "", "", "anonymous")
+        return Principal(AccountId(""), arn, "anonymous", "", "anonymous", "none")
 
     def check_head(
         self, request: SignedRequest, service: str, allow_bearer: bool, also: frozenset[str] = frozenset()

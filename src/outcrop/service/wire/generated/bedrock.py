@@ -17,7 +17,7 @@ FoundationModelArn = Annotated[str, Meta(pattern="(?a)\\A(?:arn:aws(-[^:]+)?:bed
 FoundationModelLifecycleStatus = Literal["ACTIVE", "LEGACY"]
 GetFoundationModelIdentifier = Annotated[str, Meta(min_length=1, max_length=2048, pattern="(?a)\\A(?:(arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}::foundation-model/[a-z0-9-]{1,63}[.]{1}([a-z0-9-]{1,63}[.]){0,2}[a-z0-9-]{1,63}([:][a-z0-9-]{1,63}){0,2})|([a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})([:][a-z0-9-]{1,63}){0,2}))\\Z")]
 InferenceProfileArn = Annotated[str, Meta(min_length=1, max_length=2048, pattern="(?a)\\A(?:arn:aws(|-us-gov|-cn|-iso|-iso-b):bedrock:(|[0-9a-z-]{0,20}):(|[0-9]{12}):(inference-profile|application-inference-profile)/[a-zA-Z0-9-:.]+)\\Z")]
-InferenceProfileDescription = Annotated[str, Meta(min_length=1, max_length=200, pattern="(?a)\\A(?:([0-9a-zA-Z:.][ _-]?)+)\\Z")]
+InferenceProfileDescription = Annotated[str, Meta(min_length=1, max_length=200, pattern="(?a)\\A(?:([0-9a-zA-Z:.][ _-]?)+)\\Z", extra={'sensitive': True})]
 InferenceProfileId = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:[a-zA-Z0-9-:.]+)\\Z")]
 InferenceProfileIdentifier = Annotated[str, Meta(min_length=1, max_length=2048, pattern="(?a)\\A(?:(arn:aws(|-us-gov|-cn|-iso|-iso-b):bedrock:(|[0-9a-z-]{0,20}):(|[0-9]{12}):(inference-profile|application-inference-profile)/)?[a-zA-Z0-9-:.]+)\\Z")]
 InferenceProfileName = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:([0-9a-zA-Z][ _-]?)+)\\Z")]

@@ -14,7 +14,7 @@ AccountId = Annotated[str, Meta(pattern="(?a)\\A(?:[0-9]{12})\\Z")]
 AudioFormat = Literal["mp3", "opus", "wav", "aac", "flac", "mp4", "ogg", "mkv", "mka", "x-aac", "m4a", "mpeg", "mpga", "pcm", "webm"]
 AudioSourceBytesBlob = Annotated[bytes, Meta(min_length=1)]
 AutomatedReasoningRuleIdentifier = Annotated[str, Meta(max_length=12, pattern="(?a)\\A(?:[a-z0-9]{12})\\Z")]
-Body = Annotated[bytes, Meta(max_length=25000000)]
+Body = Annotated[bytes, Meta(max_length=25000000, extra={'sensitive': True})]
 CacheDetailInputTokensInteger = Annotated[int, Meta(ge=0, le=2147483647)]
 CachePointType = Literal["default"]
 CacheTTL = Literal["5m", "1h"]
@@ -38,8 +38,8 @@ FoundationModelVersionIdentifier = Annotated[str, Meta(min_length=1, max_length=
 GuardrailArn = Annotated[str, Meta(max_length=2048, pattern="(?a)\\A(?:(arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:guardrail/[a-z0-9]+))\\Z")]
 GuardrailAutomatedReasoningLogicWarningType = Literal["ALWAYS_FALSE", "ALWAYS_TRUE"]
 GuardrailAutomatedReasoningPolicyVersionArn = Annotated[str, Meta(max_length=2048, pattern="(?a)\\A(?:arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:automated-reasoning-policy/[a-z0-9]{12}(:([1-9][0-9]{0,11}))?)\\Z")]
-GuardrailAutomatedReasoningStatementLogicContent = Annotated[str, Meta(max_length=1000)]
-GuardrailAutomatedReasoningStatementNaturalLanguageContent = Annotated[str, Meta(max_length=1000)]
+GuardrailAutomatedReasoningStatementLogicContent = Annotated[str, Meta(max_length=1000, extra={'sensitive': True})]
+GuardrailAutomatedReasoningStatementNaturalLanguageContent = Annotated[str, Meta(max_length=1000, extra={'sensitive': True})]
 GuardrailAutomatedReasoningTranslationConfidence = Annotated[float, Meta(ge=0.0, le=1.0)]
 GuardrailContentFilterConfidence = Literal["NONE", "LOW", "MEDIUM", "HIGH"]
 GuardrailContentFilterStrength = Literal["NONE", "LOW", "MEDIUM", "HIGH"]
@@ -78,9 +78,9 @@ NonEmptyString = Annotated[str, Meta(min_length=1)]
 NonNegativeInteger = Annotated[int, Meta(ge=0, le=2147483647)]
 OutputConfigEffortString = Annotated[str, Meta(max_length=16)]
 OutputFormatType = Literal["json_schema"]
-PartBody = Annotated[bytes, Meta(max_length=1000000)]
+PartBody = Annotated[bytes, Meta(max_length=1000000, extra={'sensitive': True})]
 PerformanceConfigLatency = Literal["standard", "optimized"]
-RequestMetadataJson = Annotated[str, Meta(max_length=8500)]
+RequestMetadataJson = Annotated[str, Meta(max_length=8500, extra={'sensitive': True})]
 RequestMetadataKeyString = Annotated[str, Meta(min_length=1, max_length=256, pattern="(?a)\\A(?:[a-zA-Z0-9\\s:_@$#=/+,-.]{1,256})\\Z")]
 RequestMetadataValueString = Annotated[str, Meta(max_length=256, pattern="(?a)\\A(?:[a-zA-Z0-9\\s:_@$#=/+,-.]{0,256})\\Z")]
 S3Uri = Annotated[str, Meta(min_length=1, max_length=1024, pattern="(?a)\\A(?:s3://[a-z0-9][\\.\\-a-z0-9]{1,61}[a-z0-9](/.*)?)\\Z")]
@@ -120,8 +120,8 @@ class AppliedGuardrailDetails(Shape, frozen=True, kw_only=True):
 
 class AudioBlock(Shape, frozen=True, kw_only=True):
     format: AudioFormat
-    source: AudioSource
-    error: ErrorBlock | None = None
+    source: Annotated[AudioSource, Meta(extra={'sensitive': True})]
+    error: Annotated[ErrorBlock, Meta(extra={'sensitive': True})] | None = None
 
 
 class AudioSource(UnionShape, frozen=True, kw_only=True):
@@ -196,7 +196,7 @@ class ContentBlock(UnionShape, frozen=True, kw_only=True):
     tool_result: ToolResultBlock | None = None
     guard_content: GuardrailConverseContentBlock | None = None
     cache_point: CachePointBlock | None = None
-    reasoning_content: ReasoningContentBlock | None = None
+    reasoning_content: Annotated[ReasoningContentBlock, Meta(extra={'sensitive': True})] | None = None
     citations_content: CitationsContentBlock | None = None
     search_result: SearchResultBlock | None = None
     tool_addition: ToolAdditionBlock | None = None
@@ -207,7 +207,7 @@ class ContentBlockDelta(UnionShape, frozen=True, kw_only=True):
     text: str | None = None
     tool_use: ToolUseBlockDelta | None = None
     tool_result: list[ToolResultBlockDelta] | None = None
-    reasoning_content: ReasoningContentBlockDelta | None = None
+    reasoning_content: Annotated[ReasoningContentBlockDelta, Meta(extra={'sensitive': True})] | None = None
     citation: CitationsDelta | None = None
     image: ImageBlockDelta | None = None
 
@@ -248,9 +248,9 @@ class ConverseRequest(Shape, frozen=True, kw_only=True):
     tool_config: ToolConfiguration | None = None
     guardrail_config: GuardrailConfiguration | None = None
     additional_model_request_fields: Any = None
-    prompt_variables: dict[str, PromptVariableValues] | None = None
+    prompt_variables: Annotated[dict[str, PromptVariableValues], Meta(extra={'sensitive': True})] | None = None
     additional_model_response_field_paths: Annotated[list[ConverseRequestAdditionalModelResponseFieldPathsListMemberString], Meta(max_length=10)] | None = None
-    request_metadata: Annotated[dict[RequestMetadataKeyString, RequestMetadataValueString], Meta(min_length=1, max_length=16)] | None = None
+    request_metadata: Annotated[dict[RequestMetadataKeyString, RequestMetadataValueString], Meta(min_length=1, max_length=16, extra={'sensitive': True})] | None = None
     performance_config: PerformanceConfiguration | None = None
     service_tier: ServiceTier | None = None
     output_config: OutputConfig | None = None
@@ -287,9 +287,9 @@ class ConverseStreamRequest(Shape, frozen=True, kw_only=True):
     tool_config: ToolConfiguration | None = None
     guardrail_config: GuardrailStreamConfiguration | None = None
     additional_model_request_fields: Any = None
-    prompt_variables: dict[str, PromptVariableValues] | None = None
+    prompt_variables: Annotated[dict[str, PromptVariableValues], Meta(extra={'sensitive': True})] | None = None
     additional_model_response_field_paths: Annotated[list[ConverseStreamRequestAdditionalModelResponseFieldPathsListMemberString], Meta(max_length=10)] | None = None
-    request_metadata: Annotated[dict[RequestMetadataKeyString, RequestMetadataValueString], Meta(min_length=1, max_length=16)] | None = None
+    request_metadata: Annotated[dict[RequestMetadataKeyString, RequestMetadataValueString], Meta(min_length=1, max_length=16, extra={'sensitive': True})] | None = None
     performance_config: PerformanceConfiguration | None = None
     service_tier: ServiceTier | None = None
     output_config: OutputConfig | None = None
@@ -503,12 +503,12 @@ class GuardrailContextualGroundingPolicyAssessment(Shape, frozen=True, kw_only=T
 
 class GuardrailConverseContentBlock(UnionShape, frozen=True, kw_only=True):
     text: GuardrailConverseTextBlock | None = None
-    image: GuardrailConverseImageBlock | None = None
+    image: Annotated[GuardrailConverseImageBlock, Meta(extra={'sensitive': True})] | None = None
 
 
 class GuardrailConverseImageBlock(Shape, frozen=True, kw_only=True):
     format: GuardrailConverseImageFormat
-    source: GuardrailConverseImageSource
+    source: Annotated[GuardrailConverseImageSource, Meta(extra={'sensitive': True})]
 
 
 class GuardrailConverseImageSource(UnionShape, frozen=True, kw_only=True):
@@ -618,13 +618,13 @@ class GuardrailWordPolicyAssessment(Shape, frozen=True, kw_only=True):
 
 class ImageBlock(Shape, frozen=True, kw_only=True):
     format: ImageFormat
-    source: ImageSource
-    error: ErrorBlock | None = None
+    source: Annotated[ImageSource, Meta(extra={'sensitive': True})]
+    error: Annotated[ErrorBlock, Meta(extra={'sensitive': True})] | None = None
 
 
 class ImageBlockDelta(Shape, frozen=True, kw_only=True):
-    source: ImageSource | None = None
-    error: ErrorBlock | None = None
+    source: Annotated[ImageSource, Meta(extra={'sensitive': True})] | None = None
+    error: Annotated[ErrorBlock, Meta(extra={'sensitive': True})] | None = None
 
 
 class ImageBlockStart(Shape, frozen=True, kw_only=True):
@@ -713,7 +713,7 @@ class OutputConfig(Shape, frozen=True, kw_only=True):
 
 class OutputFormat(Shape, frozen=True, kw_only=True):
     type: OutputFormatType
-    structure: OutputFormatStructure
+    structure: Annotated[OutputFormatStructure, Meta(extra={'sensitive': True})]
 
 
 class OutputFormatStructure(UnionShape, frozen=True, kw_only=True):
@@ -737,7 +737,7 @@ class PromptVariableValues(UnionShape, frozen=True, kw_only=True):
 
 
 class ReasoningContentBlock(UnionShape, frozen=True, kw_only=True):
-    reasoning_text: ReasoningTextBlock | None = None
+    reasoning_text: Annotated[ReasoningTextBlock, Meta(extra={'sensitive': True})] | None = None
     redacted_content: bytes | None = None
 
 

@@ -10,14 +10,15 @@ from msgspec import Meta, field
 
 from outcrop.service.wire.model import Bindings, Shape, Shapes
 
-BodyBlob = Annotated[bytes, Meta(max_length=6291456)]
-CustomAttributesHeader = Annotated[str, Meta(max_length=1024, pattern="(?a)\\A(?:[\\x00-\\x7F]*)\\Z")]
+BodyBlob = Annotated[bytes, Meta(max_length=6291456, extra={'sensitive': True})]
+CustomAttributesHeader = Annotated[str, Meta(max_length=1024, pattern="(?a)\\A(?:[\\x00-\\x7F]*)\\Z", extra={'sensitive': True})]
 EnableExplanationsHeader = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:.*)\\Z")]
 EndpointName = Annotated[str, Meta(max_length=63, pattern="(?a)\\A(?:^[a-zA-Z0-9](-*[a-zA-Z0-9])*)\\Z")]
 Header = Annotated[str, Meta(max_length=1024, pattern="(?a)\\A(?:[\\x00-\\x7F]*)\\Z")]
 InferenceComponentHeader = Annotated[str, Meta(max_length=63, pattern="(?a)\\A(?:^[a-zA-Z0-9]([\\-a-zA-Z0-9]*[a-zA-Z0-9])?$)\\Z")]
 InferenceId = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:\\A\\S[ -~]*\\Z)\\Z")]
 NewSessionResponseHeader = Annotated[str, Meta(max_length=256, pattern="(?a)\\A(?:^[a-zA-Z0-9](-*[a-zA-Z0-9])*;\\sExpires=[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$)\\Z")]
+PartBlob = Annotated[bytes, Meta(extra={'sensitive': True})]
 PrefixAwareIdHeader = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:\\A\\S[ -~]*\\Z)\\Z")]
 SessionIdHeader = Annotated[str, Meta(max_length=256, pattern="(?a)\\A(?:^[a-zA-Z0-9](-*[a-zA-Z0-9])*$)\\Z")]
 SessionIdOrNewSessionConstantHeader = Annotated[str, Meta(max_length=256, pattern="(?a)\\A(?:^(NEW_SESSION)$|^[a-zA-Z0-9](-*[a-zA-Z0-9])*$)\\Z")]
@@ -72,7 +73,7 @@ class InvokeEndpointWithResponseStreamOutput(Shape, frozen=True, kw_only=True):
 
 
 class PayloadPart(Shape, frozen=True, kw_only=True):
-    bytes_: bytes | None = field(default=None, name="Bytes")
+    bytes_: PartBlob | None = field(default=None, name="Bytes")
 
 
 OPERATIONS: dict[str, Shapes] = {

@@ -1,0 +1,7 @@
+"""CloudTrail's operations, by the names of its service model."""
+
+from __future__ import annotations
+
+from outcrop.service.operations.base import Handler
+
+HANDLERS: dict[str, Handler] = {}
