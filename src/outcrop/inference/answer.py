@@ -24,7 +24,8 @@ class Answer(Sequence):
         self, request: GenerationRequest, vocabulary: Vocabulary, max_context_tokens: int, started_s: float
     ) -> None:
         prompt, sampling = request.prompt_token_ids, request.sampling
-        super().__init__(list(prompt), min(len(prompt) + sampling.max_tokens, max_context_tokens))
+        longest = min(len(prompt) + sampling.max_tokens, max_context_tokens)
+        super().__init__(list(prompt), longest, request.cache_scope, request.adapter)
         self.sampling = sampling
         self.random = random.Random(sampling.seed)  # noqa: S311 - sampling is no secret
         self.loop = asyncio.get_running_loop()
@@ -70,6 +71,7 @@ class Answer(Sequence):
             self._stream.stopped,
             first_token_s=self._first_token_s,
             total_s=now_s - self._started_s,
+            cached_tokens=self.cached_tokens or 0,
         )
 
     def _logprob(self, choice: Choice) -> TokenLogprob | None:

@@ -47,6 +47,9 @@ class GenerationRequest:
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     adapter: str | None = None
+    cache_scope: bytes = field(default=b"", repr=False)
+    """Requests of the same scope share what was computed for the same beginning of a prompt; empty shares nothing.
+    Opaque here: whoever asks decides who belongs together, and never takes it from what a caller sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Completed:
     stop_sequence: str | None = None
     first_token_s: float = 0.0
     total_s: float = 0.0
+    cached_tokens: int = 0
+    """Of the input tokens, those that earlier requests of the same scope had computed."""
 
 
 Generation = AsyncGenerator["TextDelta | Completed", None]
@@ -98,13 +103,15 @@ class EngineConfig:
     max_batch_tokens: int = 512
     """Tokens computed in one step; a longer prompt is prefilled in chunks of at most this many."""
     max_queue_requests: int = 1024
+    prefix_cache: bool = True
+    """Whether requests of one scope share the blocks of a common beginning."""
     threads: int | None = None
     """Processor threads for the model's arithmetic; ``None``: one for a small model, else PyTorch's own choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot for operators and tests."""
+    """A snapshot for operators and tests: sums over all scopes, so not for one tenant's eyes."""
 
     running: int = 0
     waiting: int = 0
@@ -112,6 +119,11 @@ class EngineStats:
     kv_blocks_total: int = 0
     steps: int = 0
     tokens_generated: int = 0
+    prefix_hit_blocks: int = 0
+    """Full blocks of prompts that were found in the cache when their request was first admitted."""
+    prefix_miss_blocks: int = 0
+    """Those that were not, of requests with a scope."""
+    prefix_evicted_blocks: int = 0
     extra: dict[str, float] = field(default_factory=dict)
 
 

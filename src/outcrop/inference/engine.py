@@ -10,7 +10,10 @@ the worker itself fail, every request gets the reason, and so does every later c
 Determinism: a greedy answer does not depend on what else is in the batch as long as the two best scores differ by
 more than rounding, which in fp32 is all but certain. In bf16 near-ties are common, and then it may.
 
-Not covered: adapters and quantised weights (later), sharing of prompt prefixes (see ``scheduler``).
+A prompt whose beginning was cached is computed in other chunks than one that was not, which is the same sort of
+rounding.
+
+Not covered: adapters and quantised weights (later).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -109,13 +113,17 @@ class PagedEngine(Engine):
 
     def stats(self) -> EngineStats:
         running, live = len(self._scheduler.running), len(self._live)
+        counts = self._scheduler.cache.counts
         return EngineStats(
             running=running,
             waiting=max(0, live - running),
-            kv_blocks_free=self._pool.free,
+            kv_blocks_free=self._scheduler.cache.available,
             kv_blocks_total=self._pool.total,
             steps=self._steps,
             tokens_generated=self._tokens_generated,
+            prefix_hit_blocks=counts.hits,
+            prefix_miss_blocks=counts.misses,
+            prefix_evicted_blocks=counts.evicted,
             extra={"preemptions": self._scheduler.preemptions},
         )
 
@@ -134,6 +142,8 @@ class PagedEngine(Engine):
 
     def _take(self, request: GenerationRequest) -> Answer:
         self._check_request(request)
+        if not self._config.prefix_cache:
+            request = replace(request, cache_scope=b"")
         answer = Answer(request, self._vocabulary, self._max_context_tokens, self._clock.monotonic_s())
         room = self._config.max_batch_requests + self._config.max_queue_requests
         with self._wake:
@@ -195,7 +205,7 @@ class PagedEngine(Engine):
         """Do what callers asked for, waiting for it where there is nothing else to do; false to stop."""
         with self._wake:
             if not (self._inbox or self._closing or self._scheduler.has_work):
-                check(self._pool.free == self._pool.total, "an idle engine holds no KV blocks")
+                check(self._scheduler.cache.available == self._pool.total, "an idle engine holds no KV blocks")
                 self._wake.wait_for(lambda: self._inbox or self._closing)
             orders, self._inbox = self._inbox, []
             if self._closing:
@@ -238,15 +248,15 @@ class PagedEngine(Engine):
         error = InvariantError(message)
         error.__cause__ = cause
         self._outbox[answer.loop].append((answer, error))
-        self._end(answer)
+        self._end(answer, distrusted=True)
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, answer: Answer, *, distrusted: bool = False) -> None:
         """Forget ``answer``, unless that was done already."""
         with self._wake:
             if answer not in self._live:
                 return
             self._live.remove(answer)
-        self._scheduler.remove(answer)
+        self._scheduler.remove(answer, distrusted=distrusted)
 
     def _deliver(self) -> None:
         outbox, self._outbox = self._outbox, defaultdict(list)

@@ -7,8 +7,10 @@ youngest running sequence is preempted: its blocks are freed, its tokens kept, a
 queue to be computed again. The oldest sequence therefore always moves on, and since every sequence fits the cache
 when it is alone there (``add`` insists), nothing can deadlock.
 
-Not covered: prefixes are never shared between sequences, so nothing one caller sent can be observed by another
-through cache hits; and pages that slid out of every layer's attention window are kept until their sequence ends.
+A sequence that names a scope begins behind the blocks that others of its scope have computed for the same tokens, and
+leaves its own full blocks to them (``prefix_cache``).
+
+Not covered: pages that slid out of every layer's attention window are kept until their sequence ends.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Generic, TypeVar
 
 from outcrop.base.errors import check
 from outcrop.inference.blocks import BlockPool
+from outcrop.inference.prefix_cache import Node, PrefixCache
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +31,15 @@ class Sequence:
     token_ids: list[int]
     max_length: int
     """Prompt and answer together never grow beyond this many tokens."""
+    scope: bytes = b""
+    """Who may share its blocks: sequences of the same scope and adapter. Empty: nobody."""
+    adapter: str | None = None
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    """Its first blocks, as far as they are shared."""
+    cached_tokens: int | None = None
+    """How many tokens others had computed when it was admitted first."""
 
 
 S = TypeVar("S", bound=Sequence)
@@ -65,6 +75,7 @@ class Scheduler(Generic[S]):
         self.running: list[S] = []
         self.waiting: deque[S] = deque()
         self.preemptions = 0
+        self.cache = PrefixCache(pool, block_tokens)
         self._block_tokens = block_tokens
         # No more sequences than tokens per step: then those that generate leave room for a prompt that does not.
         self._max_running = min(max_requests, max_tokens)
@@ -80,8 +91,13 @@ class Scheduler(Generic[S]):
         check(fits, f"a sequence of up to {sequence.max_length} tokens fits the whole KV cache")
         self.waiting.append(sequence)
 
-    def remove(self, sequence: S) -> None:
-        """Forget ``sequence``, whether it ended or was cancelled, and free its blocks."""
+    def remove(self, sequence: S, *, distrusted: bool = False) -> None:
+        """Forget ``sequence``, whether it ended or was cancelled, and free its blocks.
+
+        What a ``distrusted`` sequence shared, others find no more.
+        """
+        if distrusted and sequence.nodes:
+            self.cache.forget(sequence.nodes[0])
         if sequence in self.running:
             self.running.remove(sequence)
         else:
@@ -97,24 +113,29 @@ class Scheduler(Generic[S]):
         return Step(chunks, fresh)
 
     def commit(self, step: Step[S]) -> None:
-        """Note that the keys and values of ``step`` are in the cache."""
+        """Note that the keys and values of ``step`` are in the cache, and share the blocks that they filled."""
         for chunk in step.chunks:
-            chunk.sequence.computed = chunk.start + chunk.count
+            s = chunk.sequence
+            s.computed = chunk.start + chunk.count
+            if s.scope and s.computed >= (len(s.nodes) + 1) * self._block_tokens:
+                self.cache.publish(s.scope, s.adapter, s.nodes, s.token_ids[: s.computed], s.blocks)
 
     def check_integrity(self) -> None:
         """Raise ``InvariantError`` unless blocks and queues agree. For use between steps."""
         check(all(not s.blocks and not s.computed for s in self.waiting), "a waiting sequence holds no KV blocks")
         for s in self.running:
             check(s.computed <= len(s.blocks) * self._block_tokens, "computed tokens lie within the block table")
-        self.pool.check_integrity(s.blocks for s in self.running)
+            check(len(s.nodes) * self._block_tokens <= s.computed, "only computed blocks are shared")
+            check(s.blocks[: len(s.nodes)] == [n.block for n in s.nodes], "shared blocks begin the block table")
+        self.cache.check_integrity((s.nodes for s in self.running), (s.blocks[len(s.nodes) :] for s in self.running))
 
     def _grow_running(self, fresh: list[int]) -> None:
         grown = 0
         while grown < len(self.running):
             sequence = self.running[grown]
             need = self._blocks_for(len(sequence.token_ids)) - len(sequence.blocks)
-            if need <= self.pool.free:
-                blocks = self.pool.allocate(need)
+            if need <= self.cache.available:
+                blocks = self.cache.allocate(need)
                 sequence.blocks += blocks
                 fresh += blocks
                 grown += 1
@@ -145,20 +166,35 @@ class Scheduler(Generic[S]):
         budget = self._max_tokens - sum(chunk.count for chunk in chunks)
         while self.waiting and budget > 0 and len(self.running) < self._max_running:
             sequence = self.waiting[0]
-            need = self._blocks_for(len(sequence.token_ids))
+            found = self.cache.find(sequence.scope, sequence.adapter, sequence.token_ids)
+            need = self._blocks_for(len(sequence.token_ids)) - len(found)
+            idle = sum(not node.users for node in found)  # available until they are held
             # One spare block for each that runs: whoever is let in is not thrown out again by the next step.
-            if need + len(self.running) > self.pool.free:
+            if need + idle + len(self.running) > self.cache.available:
                 break
-            sequence.blocks = self.pool.allocate(need)
-            fresh += sequence.blocks
+            self.cache.hold(found)
+            blocks = self.cache.allocate(need)
+            fresh += blocks
+            sequence.nodes, sequence.blocks = found, [node.block for node in found] + blocks
+            sequence.computed = len(found) * self._block_tokens
+            if sequence.cached_tokens is None:
+                sequence.cached_tokens = sequence.computed
+                self._count(sequence)
             self.running.append(self.waiting.popleft())
-            chunks.append(Chunk(sequence, 0, min(budget, len(sequence.token_ids))))
+            chunks.append(Chunk(sequence, sequence.computed, min(budget, len(sequence.token_ids) - sequence.computed)))
             budget -= chunks[-1].count
+
+    def _count(self, sequence: S) -> None:
+        """Hits and misses among the blocks of a prompt that could have been shared."""
+        if sequence.scope:
+            could = (len(sequence.token_ids) - 1) // self._block_tokens
+            self.cache.counts.hits += len(sequence.nodes)
+            self.cache.counts.misses += could - len(sequence.nodes)
 
     def _blocks_for(self, tokens: int) -> int:
         return -(-tokens // self._block_tokens)
 
     def _free(self, sequence: S) -> None:
-        self.pool.release(sequence.blocks)
-        sequence.blocks = []
+        self.cache.release(sequence.nodes, sequence.blocks[len(sequence.nodes) :])
+        sequence.blocks, sequence.nodes = [], []
         sequence.computed = 0
