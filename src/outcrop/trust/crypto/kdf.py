@@ -72,7 +72,7 @@ class StretchParameters:
         sound = (
             self.n >= SCRYPT_N_MIN
             and self.n & (self.n - 1) == 0
-            and 1 <= self.r
+            and self.r >= 1
             and 1 <= self.p <= 16
             and memory_bytes <= SCRYPT_MEMORY_BYTES_MAX
             and 16 <= len(self.salt) <= 64

@@ -27,11 +27,12 @@ class Secret:
         return self.__value
 
     def reveal_text(self) -> str:
-        """The bytes as UTF-8 text; ``UnicodeDecodeError`` would carry them, so what is no text raises ``ValueError``."""
+        """The bytes as UTF-8 text; ``ValueError`` when they are none."""
         try:
             return self.__value.decode()
         except UnicodeDecodeError:
-            raise ValueError("The secret is not a text.") from None
+            pass  # raised outside: that error carries the bytes, and would stay in the new one's context
+        raise ValueError("The secret is not a text.")
 
     def __len__(self) -> int:
         return len(self.__value)
