@@ -10,4 +10,12 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    op.create_table("placeholder_0004", sa.Column("id", sa.Integer, primary_key=True))
+    op.create_table(
+        "quotas",
+        sa.Column("account", sa.Text, primary_key=True),
+        sa.Column("model_id", sa.Text, primary_key=True),
+        sa.Column("requests_per_minute", sa.BigInteger),
+        sa.Column("tokens_per_minute", sa.BigInteger),
+        sa.Column("concurrent_requests", sa.BigInteger),
+        sa.Column("weight", sa.Float, nullable=False),
+    )
