@@ -72,8 +72,8 @@ def assemble(
         trust.identity,
         deployment.region,
         clock,
-        config.limits.max_clock_skew_s,
-        frozenset({*LOCAL_NAMES, config.host, *config.names}),
+        max_skew_s=config.limits.max_clock_skew_s,
+        hosts=frozenset({*LOCAL_NAMES, config.host, *config.names}),
     )
     routes = Routes()
     pipeline = Pipeline(routes, authenticator, Context(host, clock, trust))

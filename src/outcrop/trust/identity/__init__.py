@@ -7,25 +7,47 @@
 from outcrop.trust.identity.authenticate import MAX_SKEW_S, Authenticator
 from outcrop.trust.identity.canonical import SignedRequest, SigningRules
 from outcrop.trust.identity.credentials import (
+    BearerType,
     Credential,
     CredentialSource,
     MemoryCredentials,
     Principal,
+    Session,
     root_credential,
+)
+from outcrop.trust.identity.replay import ReplayCache
+from outcrop.trust.identity.sessions import (
+    IssuedSession,
+    MemorySubjects,
+    SessionKeys,
+    Sessions,
+    Subject,
+    SubjectSource,
+    packed_percent,
 )
 from outcrop.trust.identity.store import IdentityStore, IssuedKey, KeyRecord
 
 __all__ = [
     "MAX_SKEW_S",
     "Authenticator",
+    "BearerType",
     "Credential",
     "CredentialSource",
     "IdentityStore",
     "IssuedKey",
+    "IssuedSession",
     "KeyRecord",
     "MemoryCredentials",
+    "MemorySubjects",
     "Principal",
+    "ReplayCache",
+    "Session",
+    "SessionKeys",
+    "Sessions",
     "SignedRequest",
     "SigningRules",
+    "Subject",
+    "SubjectSource",
+    "packed_percent",
     "root_credential",
 ]

@@ -1,13 +1,18 @@
 """From a request to its sender: exactly one proof, of a kind this deployment knows, or a refusal.
 
-Four proofs are known: a SigV4 ``Authorization`` header, a SigV4 query, ``Authorization: Bearer`` with a Bedrock
-short-term API key, and the same key as ``x-api-key``, where Anthropic's own SDK puts it. A request with two of them is
-refused, since whoever checks one and whoever believes the other must never differ.
+Five proofs are known: a SigV4 ``Authorization`` header, a SigV4 query, ``Authorization: Bearer`` with a Bedrock API key
+(short-term: a presigned request; long-term: a service-specific credential of a user), and either key as ``x-api-key``,
+where Anthropic's own SDK puts it. A request with two of them is refused, since whoever checks one and whoever believes
+the other must never differ. Signatures and short-term keys may be those of a session, whose token then comes along.
+
+Not covered: what the sender may do; and, unless a ``ReplayCache`` is given and a request is authenticated ``once``,
+a captured request sent again within its time.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from outcrop.base.arn import AccountId, Arn
 from outcrop.base.clock import Clock
@@ -23,7 +28,9 @@ from outcrop.trust.identity.canonical import (
     is_normal,
     query_pairs,
 )
-from outcrop.trust.identity.credentials import CredentialSource, Principal
+from outcrop.trust.identity.credentials import Credential, CredentialSource, Principal
+from outcrop.trust.identity.replay import ReplayCache
+from outcrop.trust.identity.sessions import Sessions, find_credential
 
 MAX_SKEW_S = 300  # five minutes, as AWS services other than S3 allow
 
@@ -32,17 +39,23 @@ _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::
 
 
 class Authenticator:
-    """Establishes senders for one region. Holds no state of its own, so one serves all threads."""
+    """Establishes senders for one region. Holds no state but its replay cache's, so one serves all threads."""
 
     def __init__(
         self,
         credentials: CredentialSource,
         region: str,
         clock: Clock,
+        *,
         max_skew_s: int = MAX_SKEW_S,
         hosts: frozenset[str] | None = None,
+        sessions: Sessions | None = None,
+        replay: ReplayCache | None = None,
     ) -> None:
-        """``hosts`` are the host names (without ports) that requests may be sent to; ``None`` allows any.
+        """``sessions`` opens session tokens; without it temporary credentials are unknown here, as any others may be.
+
+        ``replay`` makes a signature of a request authenticated ``once`` hold a single time. ``hosts`` are the host
+        names (without ports) that requests may be sent to; ``None`` allows any.
 
         Without the list a page in a browser on this machine could reach the service by a name of its own choosing
         (DNS rebinding), and a request signed for another deployment could be replayed here.
@@ -51,20 +64,34 @@ class Authenticator:
         self._region = region
         self._clock = clock
         self._max_skew_s = max_skew_s
+        self._sessions = sessions
+        self._replay = replay
         self._hosts = None if hosts is None else frozenset(map(str.lower, hosts))
 
     def authenticate(
-        self, request: SignedRequest, service: str, allow_bearer: bool, also: frozenset[str] = frozenset()
+        self,
+        request: SignedRequest,
+        service: str,
+        allow_bearer: bool,
+        also: frozenset[str] = frozenset(),
+        *,
+        once: bool = False,
     ) -> Principal:
         """The sender of ``request`` to ``service`` (the signing name), or an ``AuthenticationError``.
 
-        ``also`` are further names that a request to the same operation may be signed for.
+        ``also`` are further names that a request to the same operation may be signed for. ``once`` is for operations
+        that change something: where there is a replay cache, the signature counts a single time. API keys are sent
+        with every request by their nature, and are not looked at.
         """
         headers, query = self._head(request)
         proof = _proof(headers, query)
         if isinstance(proof, bytes):
             return self._bearer(proof, allow_bearer)
-        return self._signed(request, headers, query, proof, (service, *also))
+        principal = self._signed(request, headers, query, proof, (service, *also))
+        if once and self._replay is not None:
+            ends_at = proof.signed_at + timedelta(seconds=proof.expires_s or self._max_skew_s)
+            self._replay.use(proof.signature, principal.account, proof.signed_at, ends_at, self._clock.now())
+        return principal
 
     def anonymous(self, request: SignedRequest) -> Principal:
         """The sender of a request to an operation that takes no signature: nobody known, at a host name served here."""
@@ -84,7 +111,7 @@ class Authenticator:
             self._bearer(proof, allow_bearer)
             return
         self._check_claim(proof, (service, *also))
-        if self._credentials.lookup(proof.access_key_id) is None:
+        if self._credential(proof) is None:
             raise _unknown(proof)
 
     def _head(self, request: SignedRequest) -> tuple[Headers, Query]:
@@ -96,8 +123,10 @@ class Authenticator:
     def _check_claim(self, claim: sigv4.Claim, services: tuple[str, ...]) -> None:
         sigv4.check_scope(claim, self._region, *services)
         sigv4.check_time(claim, self._clock.now(), self._max_skew_s)
-        if claim.has_session_token or claim.access_key_id.startswith("ASIA"):
-            raise refusals.temporary_credentials()
+
+    def _credential(self, claim: sigv4.Claim) -> Credential | None:
+        """The key that the claim names, ``None`` where there is none; a session that has ended says so."""
+        return find_credential(claim.access_key_id, claim.session_token, self._credentials, self._sessions)
 
     def _signed(
         self, request: SignedRequest, headers: Headers, query: Query, claim: sigv4.Claim, services: tuple[str, ...]
@@ -107,7 +136,7 @@ class Authenticator:
             # Signers resolve such paths before signing: one signature would hold for many paths, and the router sees
             # the path as sent.
             raise refusals.invalid("The request path must not have empty, '.' or '..' segments.")
-        credential = self._credentials.lookup(claim.access_key_id)
+        credential = self._credential(claim)
         canonical = sigv4.canonical_of(request, query, headers, claim, _RULES)
         # An unknown key costs the same work as a wrong signature.
         secret = refusals.DUMMY_SECRET if credential is None else credential.secret
@@ -125,7 +154,9 @@ class Authenticator:
     def _bearer(self, key: bytes, allow_bearer: bool) -> Principal:
         if not allow_bearer:
             raise refusals.denied("This operation does not accept API keys: sign the request with SigV4.")
-        return bearer.verify(key, self._credentials, self._region, self._clock.now(), self._max_skew_s)
+        return bearer.verify(
+            key, self._credentials, self._sessions, region=self._region, now=self._clock.now(), skew_s=self._max_skew_s
+        )
 
 
 def _proof(headers: Headers, query: Query) -> sigv4.Claim | bytes:

@@ -44,13 +44,19 @@ def unrecognized(detail: str) -> AuthenticationError:
     )
 
 
-def temporary_credentials() -> AuthenticationError:
-    """A session's credentials, which this version does not issue."""
-    return AuthenticationError(
-        "UnrecognizedClientException",
-        "The security token included in the request is invalid: temporary credentials (a session token, or a key id "
-        "that starts with ASIA) are not supported yet. Use a long-term access key from `outcrop key create`.",
-    )
+def expired_session(detail: str) -> AuthenticationError:
+    """The session that the temporary credentials belong to has ended: clients then fetch new ones."""
+    return AuthenticationError("ExpiredTokenException", "The security token included in the request is expired", detail)
+
+
+def replayed(detail: str) -> AuthenticationError:
+    """The same signature came before, at a deployment that lets none be used twice."""
+    return invalid("The signature of this request was used before. Sign the request again.", detail)
+
+
+def busy(detail: str) -> AuthenticationError:
+    """No room is left to remember signatures, so that a replay could not be told from a first use."""
+    return AuthenticationError("ThrottlingException", "Rate exceeded", detail)
 
 
 def denied(message: str, detail: str = "") -> AuthenticationError:

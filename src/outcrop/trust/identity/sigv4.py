@@ -6,14 +6,15 @@ use the same ``Claim``: two readers of one credential disagree sooner or later. 
 Signature Version 4 for API requests"; error texts are those AWS services answer with.
 
 Not covered: chunked and event-stream signatures (STREAMING-…), SigV4A, unsigned payloads, the ``Date`` header in place
-of ``x-amz-date``; and replay: a captured request is valid for the whole skew window, as it is at AWS.
+of ``x-amz-date``; and replay, which ``replay.ReplayCache`` can stop: without it a captured request is valid for the
+whole skew window, as it is at AWS.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Literal
@@ -61,7 +62,8 @@ class Claim:
     expires_s: int | None  # presigned requests only
     signed_headers: tuple[str, ...]
     signature: str
-    has_session_token: bool
+    session_token: str | None = field(repr=False)
+    """What came as X-Amz-Security-Token, in the place that the form of the signature has for it or as a header."""
 
 
 def has_query_signature(query: Query) -> bool:
@@ -84,8 +86,6 @@ def parse_header_claim(headers: Headers, authorization: bytes) -> Claim:
     if absent:
         raise refusals.incomplete(" ".join(f"Authorization header requires '{name}' parameter." for name in absent))
     timestamp = _one(headers, b"x-amz-date", "An 'X-Amz-Date' header")
-    if b"x-amz-security-token" in headers:
-        _one(headers, b"x-amz-security-token", "An 'X-Amz-Security-Token' header")
     claim = _claim(
         "sigv4",
         credential=parts["Credential"],
@@ -93,7 +93,7 @@ def parse_header_claim(headers: Headers, authorization: bytes) -> Claim:
         expires_s=None,
         signed_headers=parts["SignedHeaders"],
         signature_hex=parts["Signature"],
-        has_session_token=b"x-amz-security-token" in headers,
+        session_token=_session_token(headers),
     )
     _check_signed_headers(claim, headers)
     return claim
@@ -116,6 +116,10 @@ def parse_query_claim(headers: Headers, query: Query, expires_max_s: int = PRESI
     expires = parts[b"X-Amz-Expires"]
     if not re.fullmatch(r"[0-9]{1,6}", expires, re.ASCII) or not 1 <= int(expires) <= expires_max_s:
         raise refusals.incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {expires_max_s}.")
+    in_query = parts.get(b"X-Amz-Security-Token")
+    in_header = _session_token(headers)
+    if in_query is not None and in_header is not None:
+        raise refusals.incomplete("X-Amz-Security-Token must be in the query or in a header, not in both.")
     claim = _claim(
         "sigv4-query",
         credential=parts[b"X-Amz-Credential"],
@@ -123,7 +127,7 @@ def parse_query_claim(headers: Headers, query: Query, expires_max_s: int = PRESI
         expires_s=int(expires),
         signed_headers=parts[b"X-Amz-SignedHeaders"],
         signature_hex=parts[b"X-Amz-Signature"],
-        has_session_token=b"X-Amz-Security-Token" in parts or b"x-amz-security-token" in headers,
+        session_token=in_header if in_query is None else in_query,
     )
     _check_signed_headers(claim, headers)
     return claim
@@ -228,7 +232,7 @@ def _claim(
     expires_s: int | None,
     signed_headers: str,
     signature_hex: str,
-    has_session_token: bool,
+    session_token: str | None,
 ) -> Claim:
     scope = credential.split("/")
     if len(scope) != 5 or not all(scope):
@@ -252,7 +256,7 @@ def _claim(
         expires_s,
         _signed_header_names(signed_headers),
         signature_hex,
-        has_session_token,
+        session_token,
     )
 
 
@@ -282,6 +286,12 @@ def _check_signed_headers(claim: Claim, headers: Headers) -> None:
     gone = sorted(signed - headers.keys())
     if gone:
         raise refusals.mismatch("signed headers did not arrive: " + ", ".join(map(bytes.decode, gone)))
+
+
+def _session_token(headers: Headers) -> str | None:
+    if b"x-amz-security-token" not in headers:
+        return None
+    return _one(headers, b"x-amz-security-token", "An 'X-Amz-Security-Token' header")
 
 
 def _one(headers: Headers, name: bytes, what: str) -> str:
