@@ -1,0 +1,41 @@
+"""The deployment's secrets: the same for all, sealed in the file, one version back after a rotation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from outcrop.base.clock import SystemClock
+from outcrop.base.errors import UserError
+from outcrop.base.tables import Database
+from outcrop.service.secrets import DeploymentSecrets
+from outcrop.trust.crypto.keystores import MemoryKeyStore
+
+
+def test_a_secret_is_made_once_and_is_the_same_for_every_process(tmp_path: Path) -> None:
+    store = MemoryKeyStore()
+    first = DeploymentSecrets(Database(tmp_path / "a.db"), store, SystemClock())
+    [value] = first.get("sessions")
+    again = DeploymentSecrets(Database(tmp_path / "a.db"), store, SystemClock())
+    assert again.get("sessions") == (value,)
+    assert again.get("audit") != (value,)
+    assert value.reveal() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_rotation_keeps_one_version_back(tmp_path: Path) -> None:
+    secrets = DeploymentSecrets(Database(tmp_path / "a.db"), MemoryKeyStore(), SystemClock())
+    [one] = secrets.get("s")
+    secrets.rotate("s")
+    two, old = secrets.get("s")
+    assert old == one
+    secrets.rotate("s")
+    assert len(secrets.get("s")) == 2
+    assert one not in secrets.get("s")
+    assert two in secrets.get("s")
+
+
+def test_without_the_key_store_nothing_opens(tmp_path: Path) -> None:
+    DeploymentSecrets(Database(tmp_path / "a.db"), MemoryKeyStore(), SystemClock()).get("s")
+    with pytest.raises(UserError):
+        DeploymentSecrets(Database(tmp_path / "a.db"), MemoryKeyStore(), SystemClock()).get("s")
