@@ -16,16 +16,23 @@ from outcrop.trust.policy.base import (
     Requester,
     RequesterKind,
 )
+from outcrop.trust.policy.compile import Policy, compile_policy
+from outcrop.trust.policy.decide import decide
+from outcrop.trust.policy.document import size
 
 __all__ = [
     "Decision",
     "Effect",
     "Layers",
     "MatchedStatement",
+    "Policy",
     "PolicyRefused",
     "PolicyRole",
     "Reason",
     "Request",
     "Requester",
     "RequesterKind",
+    "compile_policy",
+    "decide",
+    "size",
 ]

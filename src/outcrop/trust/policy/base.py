@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from outcrop.base.errors import UserError
+from outcrop.base.errors import UserError, check
 
 if TYPE_CHECKING:
     from outcrop.trust.policy.compile import Policy
@@ -61,7 +61,8 @@ class Requester:
     """Who asks.
 
     ``arn`` is the user's, the account root's, or the session's (``arn:aws:sts::ID:assumed-role/ROLE/SESSION``);
-    ``role_arn`` is the role behind a session; ``name`` is a service's principal name or an OIDC provider's ARN.
+    ``role_arn`` is the role behind a session, or the user behind a federated one; ``name`` is a service's principal
+    name or an OIDC provider's ARN.
     """
 
     kind: RequesterKind
@@ -69,6 +70,13 @@ class Requester:
     arn: str = ""
     role_arn: str = ""
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind in (RequesterKind.SERVICE, RequesterKind.WEB_IDENTITY):
+            check(bool(self.name), f"a requester of kind {self.kind} has a name")
+        elif self.kind is not RequesterKind.ANONYMOUS:
+            check(bool(self.account) and self.arn.startswith("arn:"), f"a {self.kind} has an account and an ARN")
+            check(self.kind is not RequesterKind.SESSION or bool(self.role_arn), "a session has a role")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,9 @@ class Request:
     resource: str
     resource_account: str = ""
     context: Mapping[str, ContextValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(":" in self.action and bool(self.resource), "a request names an action prefix:Name and a resource")
 
 
 @dataclass(frozen=True, slots=True)
