@@ -58,6 +58,7 @@ def examine(data: Path) -> Iterator[Finding]:
     for package in ("torch", "safetensors", "tokenizers", "jinja2", "msgspec", "uvicorn", "zttp", "cryptography"):
         yield _package(package)
     yield _tls_library()
+    yield _cryptographic_module()
     yield _cpu()
     yield from _data(data)
     yield _checked("default model", _default_model)
@@ -74,6 +75,16 @@ def _tls_library() -> Finding:
     flags = "TLS 1.3" if ssl.HAS_TLSv1_3 else "no TLS 1.3"
     alpn = "ALPN" if ssl.HAS_ALPN else "no ALPN: HTTP/2 over TLS cannot be negotiated"
     return Finding("TLS library", "ok" if ssl.HAS_ALPN else "failed", f"{ssl.OPENSSL_VERSION}, {flags}, {alpn}")
+
+
+def _cryptographic_module() -> Finding:
+    if importlib.util.find_spec("cryptography") is None:
+        return Finding("cryptographic module", "failed", "cryptography is not installed")
+    from outcrop.trust.crypto.module import loaded_module  # noqa: PLC0415
+
+    module = loaded_module()
+    remedy = "Nothing sealed with it can be relied upon: reinstall cryptography." if module.failed_tests else ""
+    return Finding("cryptographic module", "failed" if module.failed_tests else "ok", str(module), remedy)
 
 
 def _cpu() -> Finding:

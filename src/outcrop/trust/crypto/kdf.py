@@ -75,12 +75,12 @@ class StretchParameters:
             and self.r >= 1
             and 1 <= self.p <= 16
             and memory_bytes <= SCRYPT_MEMORY_BYTES_MAX
-            and 16 <= len(self.salt) <= 64
+            and 8 <= len(self.salt) <= 64
         )
         if not sound:
             raise UserError(
                 "The scrypt parameters are out of bounds.",
-                f"N is a power of two from {SCRYPT_N_MIN}, p is 1 to 16, the salt 16 to 64 bytes, "
+                f"N is a power of two from {SCRYPT_N_MIN}, p is 1 to 16, the salt 8 to 64 bytes, "
                 f"and 128·N·r at most {SCRYPT_MEMORY_BYTES_MAX}.",
             )
 
