@@ -20,7 +20,7 @@ from wire_patterns import translate
 
 Model = Mapping[str, Any]
 
-TYPE_NAMES = {"bool", "bytes", "datetime", "dict", "float", "int", "list", "str"}
+TYPE_NAMES = {"bool", "bytes", "datetime", "dict", "field", "float", "int", "list", "str"}
 INTEGER_BITS = {"byte": 8, "short": 16, "integer": 32, "long": 64}
 RESERVED = {"Annotated", "Any", "Bindings", "Literal", "Meta", "OPERATIONS", "Shape", "Shapes", "UnionShape"} | {
     kind.capitalize() for kind in INTEGER_BITS
@@ -44,7 +44,7 @@ def literal(value: object) -> str:
 
 
 def snake(wire: str) -> str:
-    """The attribute name for a member: ``topP`` is ``top_p``; a keyword or a type's name gets a trailing underscore."""
+    """The attribute name for a member: ``topP`` is ``top_p``; a keyword or a name that the module uses gets a trailing underscore."""
     name = re.sub(r"\W", "_", wire)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)

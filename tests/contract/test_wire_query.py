@@ -9,9 +9,11 @@ import pytest
 from botocore.parsers import create_parser
 from wire_synthetic import Synthetic, comparable, from_json, load
 
+from outcrop.base.errors import InvariantError
 from outcrop.service.wire.codec import decode_input, encode_output
 from outcrop.service.wire.errors import AwsError, NoRoute
 from outcrop.service.wire.generated.sts import GetCallerIdentityRequest, GetCallerIdentityResponse
+from outcrop.service.wire.model import Operation, Service
 from outcrop.service.wire.router import Router
 
 pytestmark = pytest.mark.contract
@@ -88,6 +90,9 @@ def test_get_caller_identity_parses_in_botocore() -> None:
     ("method", "query", "body", "code"),
     [
         ("POST", b"", b"Action=DeleteEverything", "InvalidAction"),
+        ("POST", b"", b"Action=GetCallerIdentity&Version=2010-05-08", "InvalidAction"),
+        ("POST", b"", b"Action=GetCallerIdentity&Version=", "InvalidAction"),
+        ("POST", b"", b"Action=CreateUser&Version=2011-06-15", "InvalidAction"),
         ("POST", b"", b"Version=2011-06-15", "UnknownOperationException"),
         ("POST", b"", b"", "UnknownOperationException"),
         ("POST", b"", b"\xff\xfe=%zz", "UnknownOperationException"),
@@ -100,3 +105,76 @@ def test_what_names_no_action_has_no_route(method: str, query: bytes, body: byte
         Router().match(method, b"/", query, [(b"content-type", b"application/x-www-form-urlencoded")], body)
     assert caught.value.code == code
     assert caught.value.status in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("text", "service"),
+    [
+        (b"Action=CreateUser&Version=2010-05-08&UserName=a", "iam"),
+        (b"Action=CreateUser&UserName=a", "iam"),
+        (b"Version=2011-06-15&Action=AssumeRole", "sts"),
+    ],
+)
+def test_action_and_version_name_the_service(text: bytes, service: str) -> None:
+    headers = [(b"content-type", b"application/x-www-form-urlencoded"), (b"host", b"kms.eu-west-1.amazonaws.com")]
+    assert Router().match("POST", b"/", b"", headers, text).operation.service == service
+
+
+def _operation(service: str, version: str) -> Operation:
+    described = Service(service, "query", version, service, service, bearer=False)
+    return described.operation("Op", "POST", "/", 200, "")
+
+
+FIRST, SECOND = _operation("first", "2020-01-01"), _operation("second", "2021-01-01")
+SCOPE = b"AWS4-HMAC-SHA256 Credential=AKIA/20240102/eu-west-1/second/aws4_request, SignedHeaders=host"
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "found"),
+    [
+        (b"Version=2021-01-01", (b"host", b"first.example"), SECOND),
+        (b"", (b"host", b"second.eu-west-1.example"), SECOND),
+        (b"", (b"user-agent", b"aws-sdk-js/3 api/first#3"), FIRST),
+        (b"", (b"authorization", SCOPE), SECOND),
+        (b"X-Amz-Credential=AKIA%2F20240102%2Feu-west-1%2Ffirst%2Faws4_request", (b"host", b"localhost"), FIRST),
+        (b"", (b"host", b"localhost"), None),
+        (b"Version=2022-01-01", (b"host", b"first.example"), None),
+    ],
+)
+def test_an_action_of_two_services_is_told_apart_or_refused(
+    query: bytes, header: tuple[bytes, bytes], found: Operation | None
+) -> None:
+    router = Router((FIRST, SECOND))
+    if found is not None:
+        assert router.match("GET", b"/", b"Action=Op&" + query, [header]).operation is found
+    else:
+        with pytest.raises(NoRoute, match="Action=Op"):
+            router.match("GET", b"/", b"Action=Op&" + query, [header])
+
+
+def test_an_action_that_no_version_tells_apart_starts_no_router() -> None:
+    with pytest.raises(InvariantError, match="Op is found by its version"):
+        Router((FIRST, _operation("third", FIRST.api_version)))
+
+
+@pytest.mark.parametrize(
+    ("code", "wire_code", "status"),
+    [
+        ("NoSuchEntityException", "NoSuchEntity", 404),
+        ("NoSuchEntity", "NoSuchEntity", 404),
+        ("ResourceNotFoundException", "NoSuchEntity", 404),
+        ("EntityAlreadyExistsException", "EntityAlreadyExists", 409),
+        ("LimitExceeded", "LimitExceeded", 409),
+        ("DeleteConflictException", "DeleteConflict", 409),
+        ("MalformedPolicyDocument", "MalformedPolicyDocument", 400),
+        ("InternalServerException", "ServiceFailure", 500),
+        ("ValidationException", "ValidationError", 400),
+        ("AccessDeniedException", "AccessDenied", 403),
+    ],
+)
+def test_iam_errors_go_out_under_the_codes_of_its_model(code: str, wire_code: str, status: int) -> None:
+    found, headers, body = AwsError(code, "told <&>", "iam").render(request_id="r-1")
+    assert (found, headers) == (status, [(b"content-type", b"text/xml")])
+    parsed = create_parser("query").parse({"status_code": found, "headers": {}, "body": body}, None)
+    assert (parsed["Error"]["Code"], parsed["Error"]["Message"]) == (wire_code, "told <&>")
+    assert b'xmlns="https://iam.amazonaws.com/doc/2010-05-08/"' in body

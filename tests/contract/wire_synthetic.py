@@ -26,7 +26,11 @@ from outcrop.service.wire.router import Router
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import generate_wire
 
-METADATA = {"rest-json": {}, "query": {"xmlNamespace": "https://test.example/doc/"}}
+METADATA = {
+    "json": {"jsonVersion": "1.1", "targetPrefix": "Test_20200101"},
+    "rest-json": {},
+    "query": {"xmlNamespace": "https://test.example/doc/"},
+}
 _NUMBERS = itertools.count()
 
 

@@ -17,7 +17,7 @@ from outcrop.base.errors import (
     TemplateRefused,
     UserError,
 )
-from outcrop.service.wire.errors import AwsError, authentication_error
+from outcrop.service.wire.errors import AwsError, NoRoute, authentication_error
 
 log = logging.getLogger("outcrop.service")
 
@@ -51,7 +51,8 @@ def to_aws(error: Exception, service: str, request_id: str) -> AwsError:
     if known is None:
         log.error("request %s failed", request_id, exc_info=error)
         known = AwsError("InternalServerException", INTERNAL)
-    return known.at(service)
+    # What reached no operation may still have named a service; its protocol is the sender's.
+    return known if isinstance(known, NoRoute) else known.at(service)
 
 
 def _known(error: Exception) -> AwsError | None:

@@ -92,6 +92,40 @@ def test_every_operation_refuses_unsigned_requests_and_names_itself_where_it_is_
             assert f"{operation.name} of {operation.service} is not built".encode() in known.body
 
 
+def test_an_operation_that_proves_its_sender_by_its_input_takes_no_signature_but_knows_its_hosts(
+    service: Running,
+) -> None:
+    body = b"Action=AssumeRoleWithWebIdentity&Version=2011-06-15"
+    for extra in ({}, {"Authorization": "AWS4-HMAC-SHA256 nonsense"}):
+        answer = ask(service, "/", body, headers={**FORM, **extra}, signed=False)
+        assert b"MissingAuthenticationToken" not in answer.body
+        assert b"IncompleteSignature" not in answer.body
+    rebound = ask(service, "/", body, headers={**FORM, "Host": "rebound.example"}, signed=False)
+    assert (rebound.status, b"<Code>AccessDenied</Code>" in rebound.body) == (403, True)
+    other = ask(service, "/", b"Action=AssumeRole&Version=2011-06-15", headers=FORM, signed=False)
+    assert (other.status, b"MissingAuthenticationToken" in other.body) == (403, True)
+
+
+def test_a_target_that_nobody_has_is_told_in_the_json_protocols_shape(service: Running) -> None:
+    for target, status in (("TrentService.Nothing", 400), ("Nobody.Nothing", 404)):
+        answer = ask(service, "/", b"{}", headers={"X-Amz-Target": target})
+        assert (answer.status, answer.error_type) == (status, "UnknownOperationException")
+        assert answer.headers["content-type"] == "application/x-amz-json-1.1"
+        assert json.loads(answer.body)["__type"] == "UnknownOperationException"
+
+
+def test_a_signed_request_does_not_hold_for_another_target(service: Running) -> None:
+    headers = {"X-Amz-Target": "TrentService.Encrypt", "Content-Type": "application/x-amz-json-1.1"}
+    sent = signed_headers(service, "POST", "/", b"{}", headers=headers, signing_name="kms")
+    for target, told in (("TrentService.Encrypt", "NotImplemented"), ("TrentService.Decrypt", "InvalidSignature")):
+        with connection(service) as sock:
+            sock.sendall(message("POST", "/", {**sent, "X-Amz-Target": target}, b"{}"))
+            (answer,) = read_responses(sock, 1, "POST")
+        assert answer is not None
+        if told == "InvalidSignature" or not OPERATIONS["kms", "Encrypt"].built:
+            assert answer.error_type == f"{told}Exception"
+
+
 @pytest.mark.parametrize(("method", "path"), VENDOR)
 def test_every_vendor_path_refuses_unsigned_requests(service: Running, method: str, path: bytes) -> None:
     stranger = ask(service, path.decode(), b"{}", method=method, signed=False)

@@ -86,6 +86,7 @@ def test_types_can_be_made_for_every_operation_not_only_the_built_ones(service: 
         ("bytes", "bytes_"),
         ("from", "from_"),
         ("async", "async_"),
+        ("Field", "field_"),
         ("None", "none"),
         ("amazon-bedrock-trace", "amazon_bedrock_trace"),
         ("x509Cert", "x509_cert"),
