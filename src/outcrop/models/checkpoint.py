@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from outcrop.base.errors import ModelRefused
 from outcrop.models.files import is_lfs_pointer, lfs_pointer, read_json_object, unreadable
+from outcrop.models.sourced import Opener, read_header
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -82,13 +84,16 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     )
 
 
-def read_checkpoint(directory: Path) -> Checkpoint:
-    """Names, dtypes and shapes of all tensors, each of which stands exactly where the index says."""
+def read_checkpoint(directory: Path, opener: Opener | None = None) -> Checkpoint:
+    """Names, dtypes and shapes of all tensors, each of which stands exactly where the index says.
+
+    ``opener`` gives the bytes of weight files that are not plain ones.
+    """
     files = weight_files(directory)
     index = None if files[0].name == WEIGHTS_FILE else directory / INDEX_FILE
     tensors: dict[str, TensorInfo] = {}
     for file in files:
-        for name, info in _header(file).items():
+        for name, info in _header(file, opener).items():
             if name in tensors:
                 raise ModelRefused(f"{file} repeats {name}, which {tensors[name].file.name} has.", COPY_AGAIN)
             tensors[name] = info
@@ -113,7 +118,10 @@ def open_safetensors(file: Path, framework: Literal["pt", "np"]) -> Any:
         raise ModelRefused(f"{file} is not a whole safetensors file ({error}).", COPY_AGAIN) from error
 
 
-def _header(file: Path) -> dict[str, TensorInfo]:
+def _header(file: Path, opener: Opener | None) -> dict[str, TensorInfo]:
+    if opener is not None:
+        with closing(opener(file)) as source:
+            return {name: TensorInfo(file, e.dtype, e.shape) for name, e in read_header(source, file).items()}
     with open_safetensors(file, "np") as opened:
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         return {name: TensorInfo(file, s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}

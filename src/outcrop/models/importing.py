@@ -6,10 +6,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from outcrop.base.blobs import ByteSink
 from outcrop.base.errors import ModelRefused, UserError
 from outcrop.base.files import sync_directory
 from outcrop.models.chat import EXTRA_TEMPLATES, TEMPLATE_FILE, ChatTemplate
@@ -17,10 +19,16 @@ from outcrop.models.checkpoint import INDEX_FILE, Checkpoint, read_checkpoint, w
 from outcrop.models.config import DecoderConfig
 from outcrop.models.files import read_json_object, read_text
 from outcrop.models.hf_config import CONFIG_FILE, read_config
+from outcrop.models.sourced import Opener
 from outcrop.models.tokenizer import GENERATION_CONFIG_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer
 
 Progress = Callable[[str, int, int], None]
 """Told the stage (``copy``, ``scan``, ``register``), how much of it is done, and how much there is."""
+
+Sealed = Callable[[Path, int], AbstractContextManager[ByteSink]]
+"""Opens a path for writing so many bytes in another form than the plain one."""
+
+WEIGHTS_SUFFIX = ".safetensors"
 
 _REQUIRED = (CONFIG_FILE, TOKENIZER_FILE)
 _OPTIONAL = (
@@ -53,15 +61,18 @@ def source_files(source: Path) -> dict[str, Path]:
     return {name: _real_file(source, name) for name in (*_REQUIRED, *weights, *index, *optional)}
 
 
-def check_model(directory: Path, *, scan: bool, progress: Progress = no_progress) -> dict[str, Any]:
+def check_model(
+    directory: Path, *, scan: bool, progress: Progress = no_progress, opener: Opener | None = None
+) -> dict[str, Any]:
     """Refuse what could not be served: configuration, weights, tokenizer and template, and how they fit together.
 
-    ``scan`` also reads every weight for NaN and infinity. The answer is what ``describe`` says.
+    ``scan`` also reads every weight for NaN and infinity. The answer is what ``describe`` says. ``opener`` is for
+    weight files that are not plain ones.
     """
     from outcrop.models.weights import inspect_weights, load_decoder  # noqa: PLC0415 - listing needs no PyTorch
 
     config = read_config(directory)
-    checkpoint = inspect_weights(directory, config)
+    checkpoint = inspect_weights(directory, config, opener)
     tokenizer = Tokenizer.load(directory)
     highest = max(tokenizer.vocab_size - 1, *tokenizer.eos_token_ids, 0)
     if highest >= config.vocab_size:
@@ -75,7 +86,7 @@ def check_model(directory: Path, *, scan: bool, progress: Progress = no_progress
     if template is not None:
         template.render(_PROBE)
     if scan:
-        load_decoder(directory, progress=lambda done, total: progress("scan", done, total))
+        load_decoder(directory, progress=lambda done, total: progress("scan", done, total), opener=opener)
     return _facts(directory, config, checkpoint)
 
 
@@ -84,26 +95,40 @@ def describe(directory: Path) -> dict[str, Any]:
     return _facts(directory, read_config(directory), read_checkpoint(directory))
 
 
-def copy_model(files: Mapping[str, Path], target: Path, progress: Progress = no_progress) -> None:
-    """Copy ``files`` into the directory ``target`` and flush each to the disk."""
+def copy_model(
+    files: Mapping[str, Path], target: Path, progress: Progress = no_progress, sealed: Sealed | None = None
+) -> None:
+    """Copy ``files`` into the directory ``target`` and flush each to the disk; weights by way of ``sealed``."""
     total = sum(path.stat().st_size for path in files.values())
     done = 0
     for name, path in files.items():
         (target / name).parent.mkdir(exist_ok=True)
         try:
-            with _open_regular(path) as source, (target / name).open("wb") as copy:
+            with _open_regular(path) as source, _sink(target / name, path.stat().st_size, sealed) as copy:
                 while piece := source.read(_COPY_BYTES):
                     copy.write(piece)
                     done += len(piece)
                     progress("copy", done, total)
-                copy.flush()
-                os.fsync(copy.fileno())
         except OSError as error:
             raise UserError(
                 f"{path} was not copied ({error.strerror}).", "Check its permissions and the disk."
             ) from error
     for folder in {(target / name).parent for name in files}:
         sync_directory(folder)
+
+
+def _sink(path: Path, size_bytes: int, sealed: Sealed | None) -> AbstractContextManager[ByteSink]:
+    if sealed is not None and path.suffix == WEIGHTS_SUFFIX:
+        return sealed(path, size_bytes)
+    return _plain(path)
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[ByteSink]:
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _open_regular(path: Path) -> BinaryIO:

@@ -4,10 +4,16 @@
 place. The rename is the registration: before it nothing is listed, after it everything is on the disk. A staging
 folder whose importer has died is swept by the next ``ModelRegistry``.
 
+An imported model may have an owner: an opaque text that the registry keeps and hands back, and that others decide by
+who may see it. Its weights may be sealed by a ``Vault``: then no plain copy of them is ever in ``root``, and they are
+read into memory instead of mapped. Everything else of a sealed model (configuration, tokenizer, template, card) is
+plain.
+
 Layout of ``root``: one folder for each imported model (its id with ``+`` for ``:``) with the files of the original
 and ``outcrop.json``; ``aliases.json``; ``.staging-*`` and ``.removed-*`` folders in passing; ``.lock``.
 
-Not covered: somebody with write access to ``root`` can replace models at will.
+Not covered: somebody with write access to ``root`` can replace models at will, and change their owners. Model ids are
+one name space for all owners.
 """
 
 from __future__ import annotations
@@ -18,19 +24,21 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from outcrop.base.blobs import Vault
 from outcrop.base.errors import AlreadyExists, ModelRefused, NotFound, TemplateRefused, UserError
 from outcrop.base.files import sync_directory, write_atomic
 from outcrop.models.chat import ChatTemplate
 from outcrop.models.config import DecoderConfig
 from outcrop.models.files import read_json_object
-from outcrop.models.importing import Progress, check_model, copy_model, describe, no_progress, source_files
+from outcrop.models.importing import Progress, Sealed, check_model, copy_model, describe, no_progress, source_files
 from outcrop.models.names import check_alias, check_model_id, default_model_id, model_name
+from outcrop.models.sourced import Opener
 from outcrop.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -63,6 +71,11 @@ class ModelInfo:
     directory: Path
     size_bytes: int
     license: str
+    owner: str | None = None
+    """Whose it is; none for a model that is for everybody."""
+    resource_id: str | None = None
+    """Twelve characters that name this import of an owned model, and no other."""
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +102,12 @@ class ModelRegistry:
     """Names to models. Several processes may use one ``root`` at the same time.
 
     ``root`` is the models folder of the data directory; it is made where it is missing. Looking a name up costs one
-    ``stat`` while nothing changes.
+    ``stat`` while nothing changes. ``vault`` is needed to seal models and to load sealed ones.
     """
 
-    def __init__(self, root: Path, bundled: Path = BUNDLED) -> None:
+    def __init__(self, root: Path, bundled: Path = BUNDLED, *, vault: Vault | None = None) -> None:
         self._root = root
+        self._vault = vault
         infos = [_read_info(record.parent, "bundled") for record in sorted(bundled.glob(f"*/{RECORD_FILE}"))]
         self._bundled = {info.model_id: info for info in infos}
         self._cached: _Snapshot | None = None
@@ -101,27 +115,39 @@ class ModelRegistry:
         self._sweep()
 
     def import_directory(
-        self, source: Path, model_id: str | None = None, *, progress: Progress = no_progress
+        self,
+        source: Path,
+        model_id: str | None = None,
+        *,
+        owner: str | None = None,
+        seal: bool = False,
+        progress: Progress = no_progress,
     ) -> ModelInfo:
         """Take in the Hugging Face directory ``source`` as ``model_id`` (by default ``local.<its name>-v1:0``).
 
         Raises ``ModelRefused`` or ``TemplateRefused`` naming the file that will not do, ``AlreadyExists`` for a name
-        that is taken. After any error nothing is registered and nothing stays behind.
+        that is taken. After any error nothing is registered and nothing stays behind. ``seal`` is for models with an
+        ``owner``.
         """
+        if seal and (owner is None or self._vault is None):
+            raise UserError("Only a model with an owner can be sealed, and only where there are keys.")
         model_id = default_model_id(source) if model_id is None else check_model_id(model_id)
         self._refuse_taken(model_id)
         files = source_files(source)
         check_model(source, scan=False)
         self._refuse_full(sum(file.stat().st_size for file in files.values()))
         with self._staging() as staging:
-            copy_model(files, staging, progress)
+            owned = {} if owner is None else {"owner": owner, "resource_id": uuid.uuid4().hex[:12], "sealed": seal}
+            labels = _labels(model_id, owned)
+            copy_model(files, staging, progress, self._sealed(labels) if seal else None)
             try:
-                facts = check_model(staging, scan=True, progress=progress)
+                opener = self._opener(labels) if seal else None
+                facts = check_model(staging, scan=True, progress=progress, opener=opener)
             except (ModelRefused, TemplateRefused) as error:
                 what = error.what.replace(str(staging), str(source))  # name the file that the caller knows
                 raise type(error)(what, error.remedy) from error
             names = {"model_id": model_id, "name": model_name(source), "provider": model_id.partition(".")[0]}
-            write_atomic(staging / RECORD_FILE, _json(names | facts))
+            write_atomic(staging / RECORD_FILE, _json(names | facts | owned))
             progress("register", 0, 1)
             self._register(staging, model_id)
         progress("register", 1, 1)
@@ -132,11 +158,15 @@ class ModelRegistry:
         imported = self._snapshot().imported
         return [self._bundled[i] for i in sorted(self._bundled)] + [imported[i] for i in sorted(imported)]
 
+    def find(self, name: str) -> ModelInfo | None:
+        """The model that this id or alias names, if there is one."""
+        snapshot = self._snapshot()
+        model_id = snapshot.aliases.get(name, name)
+        return self._bundled.get(model_id) or snapshot.imported.get(model_id)
+
     def get(self, model_id: str) -> ModelInfo:
         """The model that this id or alias names, or ``NotFound``."""
-        snapshot = self._snapshot()
-        model_id = snapshot.aliases.get(model_id, model_id)
-        info = self._bundled.get(model_id) or snapshot.imported.get(model_id)
+        info = self.find(model_id)
         if info is None:
             raise NotFound(f"There is no model {model_id!r}.", "`outcrop models list` shows what there is.")
         return info
@@ -146,11 +176,18 @@ class ModelRegistry:
         return self.get(model_id_or_alias).model_id
 
     def load(self, model_id: str, dtype: torch.dtype | None = None) -> LoadedModel:
-        """The model in memory, its weights mapped from disk. They were scanned when they were imported."""
+        """The model in memory, its weights mapped from disk, or read where they are sealed.
+
+        They were scanned when they were imported.
+        """
         from outcrop.models.weights import load_decoder  # noqa: PLC0415 - listing models needs no PyTorch
 
         info = self.get(model_id)
-        decoder = load_decoder(info.directory, dtype, scan=False)
+        opener = None
+        if info.sealed:
+            labels = _labels(info.model_id, {"owner": info.owner, "resource_id": info.resource_id})
+            opener = self._opener(labels)
+        decoder = load_decoder(info.directory, dtype, scan=False, opener=opener)
         tokenizer = Tokenizer.load(info.directory)
         return LoadedModel(info, decoder.config, decoder, tokenizer, ChatTemplate.load(info.directory))
 
@@ -202,6 +239,20 @@ class ModelRegistry:
                 raise NotFound(f"There is no alias {alias!r}.", "`outcrop models list` shows them.")
             del aliases[alias]
             self._write_aliases(aliases)
+
+    def _sealed(self, labels: Mapping[str, str]) -> Sealed:
+        vault = self._vault
+        assert vault is not None
+        return lambda path, size_bytes: vault.create(path, {**labels, "file": path.name}, size_bytes)
+
+    def _opener(self, labels: Mapping[str, str]) -> Opener:
+        vault = self._vault
+        if vault is None:
+            raise ModelRefused(
+                f"The weights of {labels['model']} are sealed, and there are no keys here.",
+                "Open them with the key store that they were sealed with.",
+            )
+        return lambda path: vault.open(path, {**labels, "file": path.name})
 
     def _snapshot(self) -> _Snapshot:
         """Models and aliases as they are now; every change to them changes the time stamp of ``root``."""
@@ -323,9 +374,24 @@ def _read_info(folder: Path, source: Literal["bundled", "imported"]) -> ModelInf
             directory=folder,
             size_bytes=int(record["size_bytes"]),
             license=str(record["license"]),
+            owner=_text_or_none(record, "owner"),
+            resource_id=_text_or_none(record, "resource_id"),
+            sealed=record.get("sealed", False) is True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelRefused(f"{path} is damaged: {error!r}.", f"Delete {folder} and import the model again.") from error
+
+
+def _text_or_none(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, str):  # never read as a model for everybody
+        raise TypeError(f"{key} is not a text")
+    return value
+
+
+def _labels(model_id: str, owned: Mapping[str, Any]) -> dict[str, str]:
+    """What a sealed file of a model is sealed for, but for the file's name."""
+    return {"model": model_id, "owner": str(owned.get("owner")), "import": str(owned.get("resource_id"))}
 
 
 def _folder_name(model_id: str) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from outcrop.models.config import DecoderConfig
 from outcrop.models.decoder import Decoder
 from outcrop.models.hf_config import CONFIG_FILE, read_config, to_hf
 from outcrop.models.rope import frequencies
+from outcrop.models.sourced import Opener, read_header, read_tensor
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -37,12 +39,12 @@ Progress = Callable[[int, int], None]
 """Told bytes done and bytes in all."""
 
 
-def inspect_weights(directory: Path, config: DecoderConfig) -> Checkpoint:
+def inspect_weights(directory: Path, config: DecoderConfig, opener: Opener | None = None) -> Checkpoint:
     """The checkpoint in ``directory``, once every name, shape and dtype has been found to fit ``config``.
 
     Reads headers only. Raises ``ModelRefused`` naming the file for anything missing, left over or misshapen.
     """
-    checkpoint = read_checkpoint(directory)
+    checkpoint = read_checkpoint(directory, opener)
     kept = {name: info for name, info in checkpoint.tensors.items() if not name.endswith(_DERIVED)}
     checkpoint = replace(checkpoint, tensors=kept)
     _check_rotary(config, directory / CONFIG_FILE)
@@ -57,24 +59,27 @@ def natural_dtype(checkpoint: Checkpoint) -> torch.dtype:
 
 
 def load_decoder(
-    directory: Path, dtype: torch.dtype | None = None, *, scan: bool = True, progress: Progress | None = None
+    directory: Path,
+    dtype: torch.dtype | None = None,
+    *,
+    scan: bool = True,
+    progress: Progress | None = None,
+    opener: Opener | None = None,
 ) -> Decoder:
     """The decoder in ``directory``, in evaluation mode, on the CPU.
 
     ``dtype`` fp32 or bf16 converts; ``None`` keeps what the file has (fp16 widens to fp32). Tensors that need no
     conversion stay in the mapped file; writing to one copies only the page written. ``scan`` reads every weight
-    once and refuses NaN and infinity.
+    once and refuses NaN and infinity. ``opener``, where given, reads the weight files instead of mapping them.
     """
     config = read_config(directory)
-    checkpoint = inspect_weights(directory, config)
+    checkpoint = inspect_weights(directory, config, opener)
     if dtype is None:
         dtype = natural_dtype(checkpoint)
     state: dict[str, Tensor] = {}
     done = 0
     for file in checkpoint.files:
-        for name, tensor in _tensors(file).items():
-            if name not in checkpoint.tensors:
-                continue
+        for name, tensor in _tensors(file, checkpoint.tensors.keys(), opener):
             if scan:
                 _refuse_not_finite(tensor, name, file)
             done += tensor.nbytes
@@ -133,10 +138,16 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
     temporary.replace(file)
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """Every tensor of one file, mapped, not read."""
+def _tensors(file: Path, wanted: Collection[str], opener: Opener | None) -> Iterator[tuple[str, Tensor]]:
+    """The ``wanted`` tensors of one file, mapped, not read; with an ``opener`` read, one after the other."""
+    if opener is not None:
+        with closing(opener(file)) as source:
+            for name, entry in read_header(source, file).items():
+                if name in wanted:
+                    yield name, read_tensor(source, entry, _DTYPES[entry.dtype])
+        return
     with open_safetensors(file, "pt") as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        yield from [(name, opened.get_tensor(name)) for name in opened.keys() if name in wanted]  # noqa: SIM118
 
 
 def _meta_decoder(config: DecoderConfig) -> Decoder:

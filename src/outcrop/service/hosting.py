@@ -1,7 +1,10 @@
 """Models at work: which id means which model, and one engine for each model that is in use.
 
-Nothing here knows a caller. A model is loaded at its first use (the default one at start), in a worker thread, once
-however many ask at the same time.
+Of a caller nothing is known here but the account: a model with an owner exists for that account only, and is to all
+others what an unknown name is, found out in the same way. A model is loaded at its first use (the default one at
+start), in a worker thread, once however many ask at the same time.
+
+Not covered: a model id that is taken cannot be imported again, which tells an operator that there is such a model.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.base.arn import Arn, Scope
+from outcrop.base.arn import AccountId, Arn, Scope
 from outcrop.base.clock import Clock
 from outcrop.base.errors import ModelRefused, NotFound, PromptTooLong, UserError
 from outcrop.inference.base import Engine, EngineConfig
 from outcrop.models.prompt import encode_chat, encode_chat_async
 from outcrop.models.registry import LoadedModel, ModelInfo, ModelRegistry
+from outcrop.service.isolation import CacheScopes
 
 DEFAULT_MODEL_ID = "outcrop.pebble-v1:0"
 GEOGRAPHIES = {"us": "us", "eu": "eu", "ap": "apac"}
@@ -58,6 +62,7 @@ class ServedModel:
 
     loaded: LoadedModel
     engine: Engine
+    scopes: CacheScopes
     defaults: GenerationDefaults
     prompt_characters_max: int
     """What the context window holds where every token is the longest one. Longer text is refused unseen: a tokenizer
@@ -66,6 +71,10 @@ class ServedModel:
     @property
     def info(self) -> ModelInfo:
         return self.loaded.info
+
+    def cache_scope(self, account: AccountId) -> bytes:
+        """Whose prefixes a request of ``account`` may share in the engine's cache."""
+        return self.scopes.scope(account, self.info.model_id)
 
     async def prompt(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
         """Token ids of a conversation, ready for the model to answer. May raise ``TemplateRefused``."""
@@ -115,16 +124,25 @@ class ModelHost:
         self._scope = scope
         self._engines = engines
         self._clock = clock
+        self._scopes = CacheScopes()
         self._served: dict[tuple[str, int], asyncio.Task[ServedModel]] = {}
-        self._known: dict[str, tuple[float, ModelInfo, int]] = {}
+        self._known: dict[tuple[str, AccountId | None], tuple[float, ModelInfo, int]] = {}
 
     @property
     def scope(self) -> Scope:
         return self._scope
 
-    def models(self) -> list[ModelInfo]:
-        """Every model that can be served, the bundled ones first."""
-        return self._registry.list()
+    def models(self, account: AccountId | None = None) -> list[ModelInfo]:
+        """Every model that ``account`` can use, the bundled ones first; without one, those that are for everybody."""
+        return [info for info in self._registry.list() if info.owner is None or info.owner == account]
+
+    def model_arn(self, info: ModelInfo) -> Arn:
+        """The ARN of a model: an imported model of its owner's account, or a foundation model."""
+        if info.owner is None:
+            return self._scope.foundation_model_arn(info.model_id)
+        return Arn(
+            self._scope.partition, "bedrock", self._scope.region, info.owner, f"imported-model/{info.resource_id}"
+        )
 
     def profile_id(self, model_id: str) -> str:
         """The id of the system-defined inference profile of a model: its id behind this region's geography."""
@@ -134,35 +152,45 @@ class ModelHost:
     def profile_arn(self, model_id: str) -> str:
         return str(self._scope.arn("bedrock", f"inference-profile/{self.profile_id(model_id)}"))
 
-    def resolve(self, name: str) -> ModelInfo:
-        """The model that ``name`` stands for, or ``NotFound``.
+    def resolve(self, name: str, account: AccountId | None = None) -> ModelInfo:
+        """The model that ``name`` stands for to ``account``, or ``NotFound``.
 
         ``name`` is a model id, an alias, an inference profile id, or the ARN of a foundation model or an inference
-        profile of this partition, region and account.
+        profile of this partition, region and account; or the ARN of an imported model. Somebody else's model is looked
+        up as a name that nobody has is, and ends in the same error.
         """
-        identifier = self._of_arn(name) if name.startswith("arn:") else name
-        profile_prefix = self.profile_id("")
-        if identifier.startswith(profile_prefix):
-            identifier = identifier.removeprefix(profile_prefix)
-        return self._registry.get(self._registry.resolve(identifier))
+        info = self._of_arn(name) if name.startswith("arn:") else self._of_id(name)
+        if info is None or info.owner not in (None, account):
+            raise NotFound(f"There is no model {name!r}.", "`outcrop models list` shows what there is.")
+        return info
 
-    def _of_arn(self, text: str) -> str:
+    def _of_id(self, text: str) -> ModelInfo | None:
+        return self._of_profile(text) or self._registry.find(text)
+
+    def _of_profile(self, text: str) -> ModelInfo | None:
+        """Every model for everybody has an inference profile; a model with an owner has none."""
+        model_id = text.removeprefix(self.profile_id(""))
+        info = self._registry.find(model_id)
+        return info if info is not None and info.owner is None else None
+
+    def _of_arn(self, text: str) -> ModelInfo | None:
         arn = Arn.parse(text)
+        if arn.resource_type == "imported-model":
+            owned = (info for info in self._registry.list() if info.owner is not None)
+            return next((info for info in owned if self.model_arn(info) == arn), None)
         here = {
             "foundation-model": self._scope.foundation_model_arn(arn.resource_id),
             "inference-profile": self._scope.arn("bedrock", arn.resource),
         }
-        if here.get(arn.resource_type) != arn:
-            raise NotFound(f"{text!r} names no model of this deployment.")
-        return arn.resource_id
+        return self._of_profile(arn.resource_id) if here.get(arn.resource_type) == arn else None
 
-    async def get(self, name: str) -> ServedModel:
-        """The model behind ``name``, loaded. ``NotFound`` for unknown names.
+    async def get(self, name: str, account: AccountId | None = None) -> ServedModel:
+        """The model that ``name`` is to ``account``, loaded. ``NotFound`` for unknown names.
 
         A model removed and imported anew under its old id is loaded anew; what the old one was answering goes on,
         and its memory is held until the service ends.
         """
-        info, version = self._recently_resolved(name)
+        info, version = self._recently_resolved(name, account)
         task = self._served.get((info.model_id, version))
         if task is None or (task.done() and task.exception() is not None):
             task = asyncio.create_task(asyncio.to_thread(self._load, info), name=f"load {info.model_id}")
@@ -170,18 +198,19 @@ class ModelHost:
         # Shielded: a caller that goes away must not stop the load that others wait for.
         return await asyncio.shield(task)
 
-    def _recently_resolved(self, name: str) -> tuple[ModelInfo, int]:
+    def _recently_resolved(self, name: str, account: AccountId | None) -> tuple[ModelInfo, int]:
         """As ``resolve``, but the disk is asked once a second at most: names are resolved with every request.
 
-        The number tells imports of one id apart.
+        The number tells imports of one id apart. Only what was found is remembered, and for its account only: what
+        does not exist and what is somebody else's take the same way every time.
         """
         now_s = self._clock.monotonic_s()
-        known = self._known.get(name)
+        known = self._known.get((name, account))
         if known is None or known[0] < now_s:
             if len(self._known) >= KNOWN_NAMES_MAX:
                 self._known.clear()
-            info = self.resolve(name)
-            known = self._known[name] = (now_s + KNOWN_FOR_S, info, info.directory.stat().st_mtime_ns)
+            info = self.resolve(name, account)
+            known = self._known[(name, account)] = (now_s + KNOWN_FOR_S, info, info.directory.stat().st_mtime_ns)
         return known[1:]
 
     def _load(self, info: ModelInfo) -> ServedModel:
@@ -194,7 +223,7 @@ class ModelHost:
             ) from error
         engine, tokenizer = self._engines(loaded), loaded.tokenizer
         longest_token = max(len(tokenizer.token_text(token_id)) for token_id in range(tokenizer.vocab_size))
-        return ServedModel(loaded, engine, defaults, engine.max_context_tokens * longest_token)
+        return ServedModel(loaded, engine, self._scopes, defaults, engine.max_context_tokens * longest_token)
 
     async def close(self) -> None:
         """Stop every engine."""

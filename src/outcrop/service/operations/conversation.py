@@ -10,6 +10,7 @@ from outcrop.base.errors import NotFound, check
 from outcrop.inference.base import Completed, Generation, GenerationRequest, SamplingParams, TextDelta, TokenLogprob
 from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.hosting import ModelHost, ServedModel
+from outcrop.service.operations.base import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,10 @@ class Sampling:
         )
 
 
-async def find_model(host: ModelHost, name: str) -> ServedModel:
-    """The model behind ``name``, or the real service's answer to an unknown one."""
+async def find_model(host: ModelHost, name: str, caller: Caller) -> ServedModel:
+    """The model that ``name`` is to ``caller``, or the real service's answer to an unknown one."""
     try:
-        return await host.get(name)
+        return await host.get(name, caller.principal.account)
     except NotFound:
         raise invalid(INVALID_MODEL) from None
 
@@ -83,9 +84,10 @@ class Running:
         await self._generation.aclose()
 
 
-async def start(model: ServedModel, request_id: str, prompt: tuple[int, ...], sampling: Sampling) -> Running:
+async def start(model: ServedModel, caller: Caller, prompt: tuple[int, ...], sampling: Sampling) -> Running:
     """Begin to generate; returns with the first event, or raises what the engine refuses."""
-    request = GenerationRequest(request_id, prompt, sampling.params(model))
+    scope = model.cache_scope(caller.principal.account)
+    request = GenerationRequest(caller.request_id, prompt, sampling.params(model), cache_scope=scope)
     generation = model.engine.generate(request)
     return Running(generation, await anext(generation))
 
@@ -99,9 +101,9 @@ class Answer:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-async def answer(model: ServedModel, request_id: str, prompt: tuple[int, ...], sampling: Sampling) -> Answer:
+async def answer(model: ServedModel, caller: Caller, prompt: tuple[int, ...], sampling: Sampling) -> Answer:
     """Generate to the end."""
-    running = await start(model, request_id, prompt, sampling)
+    running = await start(model, caller, prompt, sampling)
     texts: list[str] = []
     logprobs: list[TokenLogprob] = []
     completed: Completed | None = None

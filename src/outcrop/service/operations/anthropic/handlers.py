@@ -31,13 +31,13 @@ async def create_message(context: Context, caller: Caller, body: parse.DirectBod
     request_id = caller.request_id
     sampling = parse.sampling_of(body)
     turns = parse.turns_of(body.system, body.messages)
-    model = await find_model(context.host, body.model)
+    model = await find_model(context.host, body.model, caller)
     prompt = await prompt_of(model, turns)
     headers = [(b"request-id", request_id.encode())]
     if not body.stream:
-        whole = render.message(await answer(model, request_id, prompt, sampling), body.model, request_id)
+        whole = render.message(await answer(model, caller, prompt, sampling), body.model, request_id)
         return Reply(200, [JSON_TYPE, *headers], msgspec.json.encode(whole))
-    running = await start(model, request_id, prompt, sampling)
+    running = await start(model, caller, prompt, sampling)
     frames = render.sse(running, body.model, request_id, len(prompt))
     stream = GenerationBody(running, frames, lambda error: render.sse_error(error, request_id), "", request_id)
     return Reply(200, [SSE_TYPE, (b"cache-control", b"no-cache"), *headers], stream)
@@ -47,7 +47,7 @@ async def count_tokens(context: Context, caller: Caller, body: parse.CountBody) 
     """How many tokens the prompt of a conversation has."""
     if body.tools:
         raise invalid("This model doesn't support tool use.")
-    model = await find_model(context.host, body.model)
+    model = await find_model(context.host, body.model, caller)
     prompt = await prompt_of(model, parse.turns_of(body.system, body.messages))
     headers = [JSON_TYPE, (b"request-id", caller.request_id.encode())]
     return Reply(200, headers, msgspec.json.encode({"input_tokens": len(prompt)}))

@@ -45,8 +45,14 @@ def message(answer: Answer, model_id: str, request_id: str) -> dict[str, Any]:
         "content": [{"type": "text", "text": answer.text}] if answer.text else [],
         "stop_reason": done.reason.value,
         "stop_sequence": done.stop_sequence,
-        "usage": {"input_tokens": done.input_tokens, "output_tokens": done.output_tokens},
+        "usage": usage(done),
     }
+
+
+def usage(done: Completed) -> dict[str, int]:
+    """Input tokens are those that were not read from the cache: the API's three sorts of them add up."""
+    tokens = {"input_tokens": done.input_tokens - done.cached_tokens, "output_tokens": done.output_tokens}
+    return tokens | ({"cache_read_input_tokens": done.cached_tokens} if done.cached_tokens else {})
 
 
 async def events(
@@ -69,8 +75,9 @@ async def events(
         if isinstance(event, Completed):
             yield "content_block_stop", b'{"type":"content_block_stop","index":0}', None
             delta = {"stop_reason": event.reason.value, "stop_sequence": event.stop_sequence}
-            usage = {"output_tokens": event.output_tokens}
-            yield "message_delta", _encode({"type": "message_delta", "delta": delta, "usage": usage}), event
+            # What was cached is known only now; the input tokens of ``message_start`` then included it.
+            final = usage(event) if event.cached_tokens else {"output_tokens": event.output_tokens}
+            yield "message_delta", _encode({"type": "message_delta", "delta": delta, "usage": final}), event
             yield "message_stop", b'{"type":"message_stop"}', event
         elif event.text:
             yield "content_block_delta", DELTA_BEFORE + _encode(event.text) + b"}}", None

@@ -14,7 +14,7 @@ async def list_foundation_models(
     context: Context, caller: Caller, request: shapes.ListFoundationModelsRequest
 ) -> shapes.ListFoundationModelsResponse:
     """The models that can be invoked, filtered as asked."""
-    rows = [render.summary(context.host, info) for info in context.host.models()]
+    rows = [render.summary(context.host, info) for info in context.host.models(caller.principal.account)]
     if request.by_provider is not None:
         wanted = request.by_provider.lower()
         rows = [row for row in rows if (row.provider_name or "").lower() == wanted]
@@ -32,7 +32,7 @@ async def get_foundation_model(
 ) -> shapes.GetFoundationModelResponse:
     """One model by id or ARN."""
     try:
-        info = context.host.resolve(request.model_identifier)
+        info = context.host.resolve(request.model_identifier, caller.principal.account)
     except UserError:
         raise invalid(INVALID_MODEL) from None
     return shapes.GetFoundationModelResponse(model_details=render.details(context.host, info))

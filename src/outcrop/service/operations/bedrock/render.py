@@ -19,7 +19,7 @@ def _branded(text: str) -> str | None:
 def summary(host: ModelHost, info: ModelInfo) -> shapes.FoundationModelSummary:
     """A row of ``ListFoundationModels``."""
     return shapes.FoundationModelSummary(
-        model_arn=str(host.scope.foundation_model_arn(info.model_id)),
+        model_arn=str(host.model_arn(info)),
         model_id=info.model_id,
         model_name=_branded(info.name),
         provider_name=_branded(info.provider),

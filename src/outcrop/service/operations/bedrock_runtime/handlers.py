@@ -29,23 +29,23 @@ Asked = tuple[ServedModel, tuple[int, ...], Sampling]
 
 async def converse(context: Context, caller: Caller, request: shapes.ConverseRequest) -> shapes.ConverseResponse:
     """Answer a conversation whole."""
-    model, prompt, sampling = await _conversation(context, request)
-    whole = await answer(model, caller.request_id, prompt, sampling)
+    model, prompt, sampling = await _conversation(context, caller, request)
+    whole = await answer(model, caller, prompt, sampling)
     return render.converse(whole, request, caller.latency_ms(context.clock))
 
 
 async def converse_stream(context: Context, caller: Caller, request: shapes.ConverseStreamRequest) -> Reply:
     """Answer a conversation as an event stream."""
-    model, prompt, sampling = await _conversation(context, request)
-    running = await start(model, caller.request_id, prompt, sampling)
+    model, prompt, sampling = await _conversation(context, caller, request)
+    running = await start(model, caller, prompt, sampling)
     frames = render.converse_events(running, request, lambda: caller.latency_ms(context.clock))
     return Reply(200, [EVENT_STREAM_TYPE], _body(running, frames, "ConverseStream", caller))
 
 
 async def invoke_model(context: Context, caller: Caller, request: shapes.InvokeModelRequest) -> Reply:
     """Answer an Anthropic Messages body whole."""
-    model, prompt, sampling = await _messages(context, request)
-    whole = await answer(model, caller.request_id, prompt, sampling)
+    model, prompt, sampling = await _messages(context, caller, request)
+    whole = await answer(model, caller, prompt, sampling)
     document = anthropic_render.message(whole, model.info.model_id, caller.request_id)
     headers = render.invocation_headers(whole.completed, caller.latency_ms(context.clock))
     return Reply(200, [JSON_TYPE, *headers, *_echoed(request)], msgspec.json.encode(document))
@@ -55,8 +55,8 @@ async def invoke_model_with_response_stream(
     context: Context, caller: Caller, request: shapes.InvokeModelWithResponseStreamRequest
 ) -> Reply:
     """Answer an Anthropic Messages body as an event stream of chunks."""
-    model, prompt, sampling = await _messages(context, request)
-    running = await start(model, caller.request_id, prompt, sampling)
+    model, prompt, sampling = await _messages(context, caller, request)
+    running = await start(model, caller, prompt, sampling)
     frames = render.invoke_chunks(
         running,
         model.info.model_id,
@@ -72,7 +72,7 @@ async def count_tokens(
     context: Context, caller: Caller, request: shapes.CountTokensRequest
 ) -> shapes.CountTokensResponse:
     """How many tokens a prompt has, given either way."""
-    model = await find_model(context.host, request.model_id)
+    model = await find_model(context.host, request.model_id, caller)
     if request.input.converse is not None:
         if request.input.converse.tool_config is not None:
             raise invalid("This model doesn't support tool use.")
@@ -84,19 +84,19 @@ async def count_tokens(
     return shapes.CountTokensResponse(input_tokens=len(await prompt_of(model, turns)))
 
 
-async def _conversation(context: Context, request: parse.ConverseInput) -> Asked:
+async def _conversation(context: Context, caller: Caller, request: parse.ConverseInput) -> Asked:
     pointers.check(request.additional_model_response_field_paths)
     parse.check_features(request)
     sampling = parse.sampling_of(request)
-    model = await find_model(context.host, request.model_id)
+    model = await find_model(context.host, request.model_id, caller)
     return model, await prompt_of(model, parse.turns_of(request.messages, request.system)), sampling
 
 
-async def _messages(context: Context, request: InvokeInput) -> Asked:
+async def _messages(context: Context, caller: Caller, request: InvokeInput) -> Asked:
     _check_invoke(request)
     body = parse.messages_body(request.body)
     sampling = anthropic_parse.sampling_of(body)
-    model = await find_model(context.host, request.model_id)
+    model = await find_model(context.host, request.model_id, caller)
     return model, await prompt_of(model, anthropic_parse.turns_of(body.system, body.messages)), sampling
 
 

@@ -25,15 +25,16 @@ _encode = msgspec.json.encode
 def native(done: Completed) -> dict[str, Any]:
     """What response field paths may point into: the end of the answer as the Messages API tells it."""
     end = {"stop_reason": done.reason.value, "stop_sequence": done.stop_sequence}
-    usage = {"input_tokens": done.input_tokens, "output_tokens": done.output_tokens}
-    return {**end, "delta": end, "usage": usage}
+    return {**end, "delta": end, "usage": anthropic.usage(done)}
 
 
 def _usage(done: Completed) -> shapes.TokenUsage:
+    """Input tokens are those not read from the cache; the total counts both, as clients of the real service add up."""
     return shapes.TokenUsage(
-        input_tokens=done.input_tokens,
+        input_tokens=done.input_tokens - done.cached_tokens,
         output_tokens=done.output_tokens,
         total_tokens=done.input_tokens + done.output_tokens,
+        cache_read_input_tokens=done.cached_tokens or None,
     )
 
 
@@ -96,12 +97,13 @@ def _chunk(document: bytes) -> bytes:
 
 
 def _metrics(done: Completed, latency_ms: int) -> dict[str, int]:
-    return {
-        "inputTokenCount": done.input_tokens,
+    metrics = {
+        "inputTokenCount": done.input_tokens - done.cached_tokens,
         "outputTokenCount": done.output_tokens,
         "invocationLatency": latency_ms,
         "firstByteLatency": round(done.first_token_s * 1000),
     }
+    return metrics | ({"cacheReadInputTokenCount": done.cached_tokens} if done.cached_tokens else {})
 
 
 def echoed_headers(latency: str | None, tier: str | None) -> list[tuple[bytes, bytes]]:
@@ -114,8 +116,8 @@ def invocation_headers(done: Completed, latency_ms: int) -> list[tuple[bytes, by
     """Response headers that the service model does not mention and the real service sends."""
     return [
         (b"x-amzn-bedrock-invocation-latency", str(latency_ms).encode()),
-        (b"x-amzn-bedrock-input-token-count", str(done.input_tokens).encode()),
+        (b"x-amzn-bedrock-input-token-count", str(done.input_tokens - done.cached_tokens).encode()),
         (b"x-amzn-bedrock-output-token-count", str(done.output_tokens).encode()),
-        (b"x-amzn-bedrock-cache-read-input-token-count", b"0"),
+        (b"x-amzn-bedrock-cache-read-input-token-count", str(done.cached_tokens).encode()),
         (b"x-amzn-bedrock-cache-write-input-token-count", b"0"),
     ]

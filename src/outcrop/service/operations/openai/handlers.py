@@ -39,7 +39,7 @@ async def create_chat_completion(context: Context, caller: Caller, body: parse.C
     sampling = parse.sampling_of(body)
     turns = parse.turns_of(body)
     try:
-        model = await find_model(context.host, body.model)
+        model = await find_model(context.host, body.model, caller)
     except AwsError as error:
         if error.message == INVALID_MODEL:
             raise unknown_model(body.model) from None
@@ -47,10 +47,10 @@ async def create_chat_completion(context: Context, caller: Caller, body: parse.C
     prompt = await prompt_of(model, turns)
     headers = [(b"x-request-id", request_id.encode())]
     if not body.stream:
-        whole = await answer(model, request_id, prompt, sampling)
+        whole = await answer(model, caller, prompt, sampling)
         document = render.completion(whole, body.model, request_id, now, bool(body.logprobs))
         return Reply(200, [JSON_TYPE, *headers], msgspec.json.encode(document))
-    running = await start(model, request_id, prompt, sampling)
+    running = await start(model, caller, prompt, sampling)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     frames = render.sse(running, body.model, request_id, now, include_usage)
     stream = GenerationBody(running, frames, render.sse_error, "", request_id)
@@ -59,7 +59,10 @@ async def create_chat_completion(context: Context, caller: Caller, body: parse.C
 
 async def list_models(context: Context, caller: Caller, body: None) -> Reply:
     """Every model that can be named."""
-    document = {"object": "list", "data": [render.model_object(info) for info in context.host.models()]}
+    document = {
+        "object": "list",
+        "data": [render.model_object(info) for info in context.host.models(caller.principal.account)],
+    }
     return Reply(200, [JSON_TYPE, (b"x-request-id", caller.request_id.encode())], msgspec.json.encode(document))
 
 
@@ -74,7 +77,7 @@ def decode_model_name(raw_path: bytes) -> str:
 async def retrieve_model(context: Context, caller: Caller, name: str) -> Reply:
     """One model, under the name that was asked for."""
     try:
-        document = render.model_object(context.host.resolve(name)) | {"id": name}
+        document = render.model_object(context.host.resolve(name, caller.principal.account)) | {"id": name}
     except NotFound:
         raise unknown_model(name) from None
     return Reply(200, [JSON_TYPE, (b"x-request-id", caller.request_id.encode())], msgspec.json.encode(document))

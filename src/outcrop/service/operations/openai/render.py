@@ -39,12 +39,14 @@ def completion_id(request_id: str) -> str:
     return "chatcmpl-" + request_id.replace("-", "")
 
 
-def _usage(done: Completed) -> dict[str, int]:
-    return {
+def _usage(done: Completed) -> dict[str, Any]:
+    """Prompt tokens include those that were cached, as this API has it."""
+    usage = {
         "prompt_tokens": done.input_tokens,
         "completion_tokens": done.output_tokens,
         "total_tokens": done.input_tokens + done.output_tokens,
     }
+    return usage | ({"prompt_tokens_details": {"cached_tokens": done.cached_tokens}} if done.cached_tokens else {})
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:

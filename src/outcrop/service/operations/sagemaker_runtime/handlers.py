@@ -26,8 +26,8 @@ async def invoke_endpoint(
     context: Context, caller: Caller, request: shapes.InvokeEndpointInput
 ) -> shapes.InvokeEndpointOutput:
     """Answer a body whole, in the schema it was sent in."""
-    model, prompt, sampling, body = await _prepare(context, request)
-    whole = await answer(model, caller.request_id, prompt, sampling)
+    model, prompt, sampling, body = await _prepare(context, caller, request)
+    whole = await answer(model, caller, prompt, sampling)
     if isinstance(body, parse.InputsBody):
         document = render.generated(whole, body.inputs if body.parameters.return_full_text else "")
     else:
@@ -48,8 +48,8 @@ async def invoke_endpoint_with_response_stream(
     context: Context, caller: Caller, request: shapes.InvokeEndpointWithResponseStreamInput
 ) -> Reply:
     """Answer a body as payload parts: JSON lines, or the chat API's server-sent events."""
-    model, prompt, sampling, body = await _prepare(context, request)
-    running = await start(model, caller.request_id, prompt, sampling)
+    model, prompt, sampling, body = await _prepare(context, caller, request)
+    running = await start(model, caller, prompt, sampling)
     if isinstance(body, parse.InputsBody):
         payloads, content_type = render.json_lines(running), b"application/jsonlines"
     else:
@@ -72,11 +72,11 @@ EndpointInput = shapes.InvokeEndpointInput | shapes.InvokeEndpointWithResponseSt
 
 
 async def _prepare(
-    context: Context, request: EndpointInput
+    context: Context, caller: Caller, request: EndpointInput
 ) -> tuple[ServedModel, tuple[int, ...], Sampling, parse.InputsBody | openai_parse.ChatBody]:
-    name = parse.model_of_endpoint(context.host, request.endpoint_name)
+    name = parse.model_of_endpoint(context.host, request.endpoint_name, caller.principal.account)
     body = parse.body_of(request.body)
-    model = await find_model(context.host, name)
+    model = await find_model(context.host, name, caller)
     if isinstance(body, parse.InputsBody):
         prompt = await asyncio.to_thread(model.plain_prompt, body.inputs)
         return model, prompt, body.parameters.sampling(), body

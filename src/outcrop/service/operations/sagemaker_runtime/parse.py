@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from outcrop.base.arn import AccountId
 from outcrop.service.faults import invalid
 from outcrop.service.hosting import ModelHost
 from outcrop.service.operations import json_body
@@ -72,9 +73,9 @@ def endpoint_name(model_id: str) -> str:
     return model_id.replace(".", "-").replace(":", "-")
 
 
-def model_of_endpoint(host: ModelHost, name: str) -> str:
-    """The id of the model behind an endpoint."""
-    for info in host.models():
+def model_of_endpoint(host: ModelHost, name: str, account: AccountId) -> str:
+    """The id of the model behind an endpoint of ``account``."""
+    for info in host.models(account):
         if endpoint_name(info.model_id) == name:
             return info.model_id
-    raise invalid(f"Endpoint {name} of account {host.scope.account} not found.")
+    raise invalid(f"Endpoint {name} of account {account} not found.")
