@@ -26,11 +26,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """One service on one machine. Port 0 takes a free one."""
+    """One service on one machine. Port 0 takes a free one; ``http_port`` ``None`` offers TLS only."""
 
     data: Path
     host: str = "127.0.0.1"
-    http_port: int = 8080
+    http_port: int | None = 8080
     https_port: int = 8443
     names: tuple[str, ...] = ()
     """Host names, besides the loopback ones, that requests may be sent to and that the TLS certificate carries."""

@@ -78,18 +78,20 @@ async def serve(
     app: App,
     *,
     host: str,
-    plain: socket.socket,
+    plain: socket.socket | None,
     secure: socket.socket,
     tls: ServerTls,
     ready: Callable[[Listening], Awaitable[None]],
     stop: asyncio.Event,
     halt: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set; requests that run get ``SHUTDOWN_GRACE_S`` to end, then ``halt`` is to end them."""
-    servers = [_server(app), _server(app, tls)]
-    running = [
-        asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, (plain, secure), strict=True)
-    ]
+    """Serve until ``stop`` is set, without plain HTTP where ``plain`` is ``None``.
+
+    Requests that run then get ``SHUTDOWN_GRACE_S`` to end, before ``halt`` is to end them.
+    """
+    pairs = [(_server(app, tls), secure)] if plain is None else [(_server(app), plain), (_server(app, tls), secure)]
+    servers = [server for server, _ in pairs]
+    running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in pairs]
     stopping = asyncio.create_task(stop.wait())
     try:
         while not all(server.started for server in servers):
@@ -97,7 +99,8 @@ async def serve(
                 break
             await asyncio.sleep(0.005)
         else:
-            await ready(Listening(_url("http", host, plain), _url("https", host, secure)))
+            plain_url = "" if plain is None else _url("http", host, plain)
+            await ready(Listening(plain_url, _url("https", host, secure)))
             gc.collect()
             gc.freeze()  # what start-up made stays: walking it again and again would stall requests
         await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
