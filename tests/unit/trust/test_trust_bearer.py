@@ -126,19 +126,19 @@ def test_another_presigned_request_is_no_key(options: dict) -> None:
     refuse(wrap(request.raw_query.decode() + "&Version=1"), NOT_VALID)
 
 
-def test_temporary_credentials_are_refused_plainly() -> None:
+def test_a_session_token_that_nobody_made_is_refused() -> None:
     parts = {"path": "/", "body": b"", "headers": {"host": "bedrock.amazonaws.com"}, "expires": "60"}
     request = sign(query="Action=CallWithBearerToken&X-Amz-Security-Token=t", **parts)
-    refuse(wrap(request.raw_query.decode() + "&Version=1"), "not supported yet", "UnrecognizedClientException")
+    refuse(wrap(request.raw_query.decode() + "&Version=1"), NOT_VALID)
 
 
-@pytest.mark.parametrize("key", ["", "sk-ant-api03-x", "BEDROCK-API-KEY-x", "ABSKQmVkcm9ja0FQSUtleQ=="])
+@pytest.mark.parametrize("key", ["", "sk-ant-api03-x", "BEDROCK-API-KEY-x", "absk"])
 def test_a_missing_prefix_is_refused_in_the_words_of_aws(key: str) -> None:
     refuse(key, "Invalid API Key format: Must start with pre-defined prefix")
 
 
 @pytest.mark.parametrize(
-    "key", ["bedrock-api-key-", "bedrock-api-key-***", "bedrock-api-key-A", "bedrock-api-key-" + "A" * 5000]
+    "key", ["bedrock-api-key-", "bedrock-api-key-***", "bedrock-api-key-A", "bedrock-api-key-" + "A" * 9000]
 )
 def test_a_damaged_key_is_refused(key: str) -> None:
     refuse(key, NOT_VALID)

@@ -253,15 +253,20 @@ def test_a_signature_made_with_the_stand_in_secret_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("expires", [None, "60"])
-def test_temporary_credentials_are_refused_plainly(expires: str | None) -> None:
-    text = "not supported yet"
+def test_a_session_token_and_a_temporary_key_need_each_other(expires: str | None) -> None:
+    text = "The security token included in the request is invalid."
     refuse(sign(key_id="ASIAOUTCROPTESTKEY22", expires=expires), "UnrecognizedClientException", text)
     refuse(sign(headers={"x-amz-security-token": "t"}, expires=expires), "UnrecognizedClientException", text)
     refuse(sign(unsigned={"x-amz-security-token": "t"}, expires=expires), "UnrecognizedClientException", text)
+    refuse(sign(unsigned={"x-amz-security-token": ""}, expires=expires), "UnrecognizedClientException", text)
 
 
-def test_a_session_token_in_the_query_is_refused_plainly() -> None:
-    refuse(sign(query="X-Amz-Security-Token=t", expires="60"), "UnrecognizedClientException", "not supported yet")
+def test_a_session_token_comes_in_one_place() -> None:
+    text = "The security token included in the request is invalid."
+    refuse(sign(query="X-Amz-Security-Token=t", expires="60"), "UnrecognizedClientException", text)
+    both = sign(query="X-Amz-Security-Token=t", unsigned={"x-amz-security-token": "t"}, expires="60")
+    refuse(both, "IncompleteSignatureException", "not in both")
+    refuse(sign(query="X-Amz-Security-Token=t"), "IncompleteSignatureException", "more than one way")
 
 
 def test_the_log_of_a_mismatch_holds_no_header_values() -> None:
