@@ -15,6 +15,11 @@ EMPTY_SHA256_HEX = hashlib.sha256(b"").hexdigest()
 SIGNING_KEYS_MAX = 4096
 
 
+def sha256(data: bytes) -> bytes:
+    """SHA-256 of ``data``, 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of ``data``, 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
