@@ -6,12 +6,16 @@
     │   ├── TemplateRefused     a chat template that fails, loops or grows past its limits
     │   ├── NotFound            a name that stands for nothing here
     │   ├── AlreadyExists       a name that is taken
+    │   ├── StillInUse          a thing that others depend on, and so cannot go yet
+    │   ├── QuotaReached        one more than there may be
     │   ├── PromptTooLong       more tokens than the model's context window holds
     │   ├── Overloaded          a bounded queue is full; try again later
     │   ├── EngineStopped       the engine was closed or failed for good
     │   ├── AuthenticationError a request whose sender could not be established
     │   ├── Unsealable          sealed bytes that do not open under this key and context
-    │   └── KeyStoreUnavailable a key store that cannot be opened, reached or used as asked
+    │   ├── KeyStoreUnavailable a key store that cannot be opened, reached or used as asked
+    │   ├── AuditUnavailable    the audit trail cannot take a record, so nothing is done that would need one
+    │   └── AuditBroken         the audit trail does not hold: changed, cut short, or not this deployment's
     └── InvariantError          a broken promise of our own code: a bug, never the caller's fault
 
 Each message says what happened, to which thing, and what would make it right. ``id`` is stable: scripts and
@@ -60,6 +64,18 @@ class AlreadyExists(UserError):
     """The name is taken already."""
 
     id = "OC-1409"
+
+
+class StillInUse(UserError):
+    """Other things depend on it: it cannot be deleted before them."""
+
+    id = "OC-1410"
+
+
+class QuotaReached(UserError):
+    """There are as many as there may be already, or it is larger than it may be."""
+
+    id = "OC-1429"
 
 
 class PromptTooLong(UserError):
@@ -113,6 +129,18 @@ class KeyStoreUnavailable(UserError):
     """The key store cannot be opened, reached or used as asked: no data key is made or unwrapped meanwhile."""
 
     id = "OC-4210"
+
+
+class AuditUnavailable(UserError):
+    """The audit trail cannot take a record now: what cannot be recorded is not done, or not acknowledged."""
+
+    id = "OC-4400"
+
+
+class AuditBroken(UserError):
+    """The audit trail does not hold: it was changed, cut short or mixed with another; the message names the place."""
+
+    id = "OC-4410"
 
 
 class InvariantError(OutcropError):

@@ -11,9 +11,8 @@ from datetime import timedelta
 from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import NotFound, UserError
+from outcrop.service.trusted import Trust
 from outcrop.trust.identity import Credential, IdentityStore, KeyRecord, bearer
-
-IDENTITY_FILE = "identity.db"
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
@@ -146,11 +145,11 @@ def _signing_key(store: IdentityStore, account: str, access_key_id: str | None) 
 @contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[tuple[Deployment, IdentityStore]]:
     deployment = Deployment.load(args.data)
-    store = IdentityStore(args.data / IDENTITY_FILE, SystemClock())
+    trust = Trust.open(args.data, deployment, SystemClock())
     try:
-        yield deployment, store
+        yield deployment, trust.identity
     finally:
-        store.close()
+        trust.close()
 
 
 def _facts(record: KeyRecord) -> dict[str, str]:

@@ -15,6 +15,7 @@ from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import NotFound, UserError
 from outcrop.cli import key, trust
+from outcrop.service.trusted import Trust
 from outcrop.trust.crypto.ca import ensure_tls
 from outcrop.trust.identity import Authenticator, IdentityStore, SignedRequest
 
@@ -42,7 +43,7 @@ class Shell:
         return json.loads(self.run(*words, "--json"))
 
     def store(self) -> IdentityStore:
-        return IdentityStore(self.data / "identity.db", SystemClock())
+        return Trust.open(self.data, Deployment.load(self.data), SystemClock()).identity
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_created_key_comes_as_export_lines_with_its_secret(shell: Shell) -> No
     identifier = re.fullmatch("export AWS_ACCESS_KEY_ID=(AKIA[A-Z2-7]{16})", lines[0])[1]
     secret = re.fullmatch("export AWS_SECRET_ACCESS_KEY=([A-Za-z0-9+/]{40})", lines[1])[1]
     assert shell.store().lookup(identifier).secret == secret
-    with pytest.raises(UserError, match="2 access keys already"):
+    with pytest.raises(UserError, match="AccessKeysPerUser: 2"):
         shell.run("key", "create")
 
 
@@ -90,7 +91,7 @@ def test_keys_are_disabled_enabled_and_deleted(shell: Shell) -> None:
 
 def test_an_unknown_key_is_not_found(shell: Shell) -> None:
     for action in ("disable", "enable", "delete"):
-        with pytest.raises(NotFound, match="no access key AKIANONE"):
+        with pytest.raises(NotFound, match="Access Key with id AKIANONE cannot be found"):
             shell.run("key", action, "AKIANONE")
 
 

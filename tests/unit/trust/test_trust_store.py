@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from outcrop.base.clock import FakeClock
-from outcrop.base.errors import NotFound, UserError
+from outcrop.base.errors import NotFound, QuotaReached, UserError
+from outcrop.base.tables import Database
+from outcrop.trust.crypto.keystores import EnvelopeSealer, KeyStoreConfig, open_key_store
 from outcrop.trust.identity import IdentityStore, IssuedKey
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -26,7 +28,8 @@ def store(tmp_path: Path) -> IdentityStore:
 
 
 def opened(directory: Path) -> IdentityStore:
-    return IdentityStore(directory / "identity.db", FakeClock(NOW))
+    sealer = EnvelopeSealer(open_key_store(KeyStoreConfig(), directory))
+    return IdentityStore(Database(directory / "outcrop.db"), FakeClock(NOW), sealer)
 
 
 def first_key(store: IdentityStore) -> IssuedKey:
@@ -56,7 +59,6 @@ def test_the_secret_is_given_once(store: IdentityStore, tmp_path: Path) -> None:
 
 def test_a_second_start_finds_the_key(store: IdentityStore, tmp_path: Path) -> None:
     key = first_key(store)
-    store.close()
     again = opened(tmp_path).lookup(key.access_key_id)
     assert again is not None
     assert again.secret == key.secret_access_key
@@ -64,15 +66,15 @@ def test_a_second_start_finds_the_key(store: IdentityStore, tmp_path: Path) -> N
 
 def test_the_file_is_for_its_owner_only(store: IdentityStore, tmp_path: Path) -> None:
     first_key(store)
-    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if path.is_file()}
     assert set(modes.values()) == {0o600}
-    assert "identity.db" in modes
+    assert "outcrop.db" in modes
 
 
 def test_a_principal_has_two_keys_at_most(store: IdentityStore) -> None:
     first = first_key(store)
     second = store.create_key(ACCOUNT)
-    with pytest.raises(UserError, match="has 2 access keys already"):
+    with pytest.raises(QuotaReached, match="AccessKeysPerUser: 2"):
         store.create_key(ACCOUNT)
     store.delete_key(first.access_key_id)
     third = store.create_key(ACCOUNT)
@@ -105,10 +107,13 @@ def test_another_processs_change_is_seen_by_the_next_lookup(store: IdentityStore
     assert store.lookup(identifier) is not None
     program = (
         "import sys; from pathlib import Path; from outcrop.base.clock import SystemClock\n"
+        "from outcrop.base.tables import Database\n"
+        "from outcrop.trust.crypto.keystores import EnvelopeSealer, MemoryKeyStore\n"
         "from outcrop.trust.identity import IdentityStore\n"
-        "IdentityStore(Path(sys.argv[1]), SystemClock()).set_key_active(sys.argv[2], False)"
+        "store = IdentityStore(Database(Path(sys.argv[1])), SystemClock(), EnvelopeSealer(MemoryKeyStore()))\n"
+        "store.set_key_active(sys.argv[2], False)"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "identity.db", identifier], check=True)
+    subprocess.run([sys.executable, "-c", program, tmp_path / "outcrop.db", identifier], check=True)
     assert store.lookup(identifier) is None
 
 
@@ -142,7 +147,7 @@ def test_keys_are_listed_by_account(store: IdentityStore) -> None:
 def test_unknown_names_are_not_found(store: IdentityStore) -> None:
     assert store.lookup("AKIA") is None
     for act in (store.get_key, store.delete_key, lambda key: store.set_key_active(key, active=True)):
-        with pytest.raises(NotFound, match="no access key AKIANOSUCHKEY"):
+        with pytest.raises(NotFound, match="The Access Key with id AKIANOSUCHKEY cannot be found"):
             act("AKIANOSUCHKEY")
     with pytest.raises(NotFound, match="no account 000000000000"):
         store.create_key("000000000000")

@@ -12,7 +12,13 @@ from outcrop.trust.crypto.hashes import (
     sha256_hex,
     sigv4_signing_key,
 )
-from outcrop.trust.crypto.tokens import random_access_key_id, random_secret_key, random_token
+from outcrop.trust.crypto.tokens import (
+    random_access_key_id,
+    random_id,
+    random_lower_id,
+    random_secret_key,
+    random_token,
+)
 
 __all__ = [
     "EMPTY_SHA256_HEX",
@@ -20,6 +26,8 @@ __all__ = [
     "hmac_sha256",
     "hmac_sha256_hex",
     "random_access_key_id",
+    "random_id",
+    "random_lower_id",
     "random_secret_key",
     "random_token",
     "sha256_hex",

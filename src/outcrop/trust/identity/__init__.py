@@ -15,6 +15,8 @@ from outcrop.trust.identity.credentials import (
     Session,
     root_credential,
 )
+from outcrop.trust.identity.layers import requester_of
+from outcrop.trust.identity.records import IssuedKey, KeyRecord
 from outcrop.trust.identity.replay import ReplayCache
 from outcrop.trust.identity.sessions import (
     IssuedSession,
@@ -25,7 +27,7 @@ from outcrop.trust.identity.sessions import (
     SubjectSource,
     packed_percent,
 )
-from outcrop.trust.identity.store import IdentityStore, IssuedKey, KeyRecord
+from outcrop.trust.identity.store import IdentityStore
 
 __all__ = [
     "MAX_SKEW_S",
@@ -49,5 +51,6 @@ __all__ = [
     "Subject",
     "SubjectSource",
     "packed_percent",
+    "requester_of",
     "root_credential",
 ]
