@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PORT_MAX = 65_535
 
+log = logging.getLogger("outcrop.up")
+
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser(
@@ -34,6 +36,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser.add_argument("--port", type=_port, default=8080, help="HTTP port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
         "--https-port", type=_port, default=8443, help="HTTPS port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument("--no-http", action="store_true", help="offer HTTPS only")
+    parser.add_argument(
+        "--profile",
+        choices=("dev", "standard", "strict", "airgap"),
+        help="what a new deployment is held to (default: dev); fixed afterwards in DIR/outcrop.toml",
     )
     parser.add_argument(
         "--name",
@@ -55,14 +63,21 @@ def _port(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     from outcrop.service.config import ServiceConfig  # noqa: PLC0415 - heavy: only this verb needs a server
+    from outcrop.service.settings import choose_profile  # noqa: PLC0415
 
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if args.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    if args.profile is not None:
+        choose_profile(args.data, args.profile)
     config = ServiceConfig(
-        data=args.data, host=args.host, http_port=args.port, https_port=args.https_port, names=tuple(args.name)
+        data=args.data,
+        host=args.host,
+        http_port=None if args.no_http else args.port,
+        https_port=args.https_port,
+        names=tuple(args.name),
     )
     try:
         import uvloop  # noqa: PLC0415
@@ -80,9 +95,12 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
 
     make_private_directory(config.data)
     with exclusive_lock(config.data / assemble.LOCK_FILE), contextlib.ExitStack() as sockets:
-        plain = sockets.enter_context(server.bind(config.host, config.http_port))
+        plain = None
+        if config.http_port is not None:
+            plain = sockets.enter_context(server.bind(config.host, config.http_port))
         secure = sockets.enter_context(server.bind(config.host, config.https_port))
         service = assemble.assemble(config, assemble.open_deployment(config, region))
+        _hold_to_profile(service, config)
         names = [config.host, *config.names]
         tls = ensure_tls(config.data / assemble.TLS_FOLDER, names, SystemClock())
 
@@ -106,18 +124,37 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
             await service.close()
 
 
+def _hold_to_profile(service: Service, config: ServiceConfig) -> None:
+    """Do what the profile asks of this process, and refuse to go on where something it requires does not hold."""
+    from outcrop.service import profiles  # noqa: PLC0415
+
+    root_keys = tuple(
+        key.access_key_id for key in service.identity.list_keys() if key.active and key.arn.resource == "root"
+    )
+    findings = profiles.examine(profiles.Situation(service.trust.settings, config, root_keys), enforcing=True)
+    for finding in findings:
+        if not finding.ok and finding.level == "advised":
+            log.warning("%s: %s %s", finding.row.id, finding.seen, finding.remedy)
+    profiles.require(findings)
+
+
 def _report(service: Service, config: ServiceConfig, listening: Listening) -> dict[str, object]:
     keys = [key.access_key_id for key in service.identity.list_keys() if key.active]
     return {
-        "endpoint": listening.http_url,
+        "endpoint": listening.http_url or listening.https_url,
         "https_endpoint": listening.https_url,
         "region": service.deployment.region,
         "account": service.deployment.account,
         "data": str(config.data),
+        "profile": service.trust.settings.profile,
         "access_key_id": keys[0] if keys else None,
         "secret_access_key": service.first_key.secret_access_key if service.first_key else None,
         "models": [info.model_id for info in service.host.models()],
     }
+
+
+def _endpoints(report: dict[str, object]) -> str:
+    return " and ".join(dict.fromkeys(str(report[name]) for name in ("endpoint", "https_endpoint")))
 
 
 def _text(report: dict[str, object]) -> str:
@@ -129,7 +166,7 @@ def _text(report: dict[str, object]) -> str:
         "AWS_SECRET_ACCESS_KEY": report["secret_access_key"],
     }
     lines = [
-        f"Outcrop is up: {report['endpoint']} and {report['https_endpoint']} (data in {report['data']})",
+        f"Outcrop is up: {_endpoints(report)} (data in {report['data']}, profile {report['profile']})",
         "",
         *(f"export {name}={value}" for name, value in exports.items() if value),
         "",

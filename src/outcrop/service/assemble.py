@@ -16,6 +16,7 @@ from outcrop.service.pipeline import Pipeline
 from outcrop.service.routing import Routes
 from outcrop.service.trusted import Trust
 from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
+from outcrop.trust.identity.replay import ReplayCache
 
 MODELS_FOLDER = "models"
 TLS_FOLDER = "tls"
@@ -64,7 +65,7 @@ def assemble(
 ) -> Service:
     """Everything but sockets. ``engines`` replaces the computing engines, for tests and benchmarks."""
     clock = clock or SystemClock()
-    trust = Trust.open(config.data, clock)
+    trust = Trust.open(config.data, deployment, clock)
     first_key = trust.identity.ensure_account(deployment.partition, deployment.scope.account)
     registry = ModelRegistry(config.data / MODELS_FOLDER)
     host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine), clock)
@@ -74,6 +75,8 @@ def assemble(
         clock,
         max_skew_s=config.limits.max_clock_skew_s,
         hosts=frozenset({*LOCAL_NAMES, config.host, *config.names}),
+        sessions=trust.sessions,
+        replay=ReplayCache(clock.now()) if trust.settings.profile == "strict" else None,
     )
     routes = Routes()
     pipeline = Pipeline(routes, authenticator, Context(host, clock, trust))

@@ -1,4 +1,4 @@
-"""The trust rooms as one service uses them: put together here, reached by operations as ``context.trust``."""
+"""The trust rooms as one deployment uses them: put together here, reached by operations as ``context.trust``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.base.clock import Clock
+from outcrop.base.deployment import Deployment
+from outcrop.base.tables import Database
+from outcrop.service.secrets import DeploymentSecrets
+from outcrop.service.settings import Settings
+from outcrop.trust.crypto.keystores import EnvelopeSealer, KeyStore, open_key_store
+from outcrop.trust.crypto.sealer import Sealer
 from outcrop.trust.identity import IdentityStore
+from outcrop.trust.identity.sessions import SessionKeys, Sessions
+from outcrop.trust.keys import KeyService, Vault
 
-IDENTITY_FILE = "identity.db"
+SESSION_SECRET = "sessions"  # noqa: S105 - its name
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who may do what, with which keys, and the record of it."""
+    """Who may do what, and with which keys."""
 
+    settings: Settings
+    database: Database
+    key_store: KeyStore
+    secrets: DeploymentSecrets
+    sealer: Sealer
     identity: IdentityStore
+    sessions: Sessions
+    keys: KeyService
+    vault: Vault
 
     @classmethod
-    def open(cls, data: Path, clock: Clock) -> Trust:
-        """The trust rooms of the data directory ``data``."""
-        return cls(IdentityStore(data / IDENTITY_FILE, clock))
+    def open(cls, data: Path, deployment: Deployment, clock: Clock) -> Trust:
+        """The trust rooms of the data directory ``data``; several processes may have them open at once."""
+        settings = Settings.load(data)
+        key_store = open_key_store(settings.key_store, data)
+        try:
+            database = Database(settings.database(data))
+        except BaseException:
+            key_store.close()
+            raise
+        secrets = DeploymentSecrets(database, key_store, clock)
+        sealer = EnvelopeSealer(key_store, clock=clock)
+        identity = IdentityStore(database, clock, sealer)
+        keys = KeyService(database, key_store, clock, deployment.partition, deployment.region)
+        return cls(
+            settings,
+            database,
+            key_store,
+            secrets,
+            sealer,
+            identity,
+            Sessions(SessionKeys(*secrets.get(SESSION_SECRET)), identity, clock),
+            keys,
+            Vault(keys, clock),
+        )
 
     def close(self) -> None:
-        self.identity.close()
+        """Let go of the database and the key store."""
+        self.database.close()
+        self.key_store.close()
