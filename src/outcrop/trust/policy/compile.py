@@ -1,13 +1,13 @@
 """Policies compiled once: from a checked document to statements that test a request without reading text again.
 
-Statements are filed by the service prefix of their actions, so that a decision looks only at those that can apply. Not
-covered: combining policies, which is ``decide``.
+Which statements speak of an action is found out once for each action and policy, so that a decision looks only at
+those. Not covered: combining policies, which is ``decide``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -23,6 +23,10 @@ PARTITIONS = frozenset({"aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "
 """Source: the AWS SDK's partitions file."""
 
 ResourceTest = Callable[[str, Context], bool]
+
+MAX_REMEMBERED_ACTIONS = 1024
+
+_NONE, _DIRECT = Reach.NONE, Reach.DIRECT
 
 _like_resolved = lru_cache(maxsize=4096)(like_resource)
 """For patterns that come out of variables: few users make most requests."""
@@ -51,8 +55,7 @@ class Statement:
     record: MatchedStatement
     effect: Effect
     acts: Test
-    services: frozenset[str] | None
-    """Prefixes of the actions it can match; ``None`` for all."""
+    """Whether it speaks of an action, written in lower case."""
     principals: Principals | None
     covers: ResourceTest | None
     conditions: tuple[Condition, ...]
@@ -60,24 +63,22 @@ class Statement:
     condition_keys: tuple[tuple[str, str], ...]
 
     def reach(self, query: Query) -> Reach:
-        """How the statement reaches the request's sender; ``NONE`` when it does not apply."""
-        if not self.acts(query.action):
-            return Reach.NONE
-        reach = Reach.DIRECT if self.principals is None else self.principals.reach(query.standing)
-        if reach is Reach.NONE:
+        """How the statement, which speaks of the action, reaches the sender; ``NONE`` when it does not apply."""
+        reach = _DIRECT if self.principals is None else self.principals.reach(query.standing)
+        if not reach:
             return reach
         context = query.context
         for key, spelled in self.resource_keys:
             if key not in context:
                 query.missing.setdefault(key, spelled)
         if self.covers is not None and not self.covers(query.resource, context):
-            return Reach.NONE
+            return _NONE
         for key, spelled in self.condition_keys:
             if key not in context:
                 query.missing.setdefault(key, spelled)
         for condition in self.conditions:
             if not condition.test(context):
-                return Reach.NONE
+                return _NONE
         return reach
 
 
@@ -94,16 +95,16 @@ class Policy:
     text: str = field(repr=False)
     normal: str = field(repr=False)
     statements: tuple[Statement, ...] = field(repr=False)
-    _by_service: Mapping[str, tuple[Statement, ...]] = field(repr=False)
-    _for_any: tuple[Statement, ...] = field(repr=False)
+    _by_action: dict[str, tuple[Statement, ...]] = field(repr=False, default_factory=dict)
 
-    def matching(self, query: Query) -> Iterator[tuple[Statement, Reach]]:
-        """The statements that apply to ``query``."""
-        service = query.action.partition(":")[0]
-        for statement in (*self._by_service.get(service, ()), *self._for_any):
-            reach = statement.reach(query)
-            if reach is not Reach.NONE:
-                yield statement, reach
+    def speaking_of(self, action: str) -> tuple[Statement, ...]:
+        """The statements whose ``Action`` or ``NotAction`` takes in ``action``, which is in lower case."""
+        found = self._by_action.get(action)
+        if found is None:
+            found = tuple(statement for statement in self.statements if statement.acts(action))
+            if len(self._by_action) < MAX_REMEMBERED_ACTIONS:
+                self._by_action[action] = found
+        return found
 
 
 def compile_policy(
@@ -116,13 +117,7 @@ def compile_policy(
     parsed = source.parse(document, role)
     partitions = PARTITIONS | {partition}
     statements = tuple(_statement(each, role, name, parsed.has_variables, partitions) for each in parsed.statements)
-    by_service: dict[str, list[Statement]] = {}
-    for statement in statements:
-        for service in statement.services or ():
-            by_service.setdefault(service, []).append(statement)
-    filed = {service: tuple(found) for service, found in by_service.items()}
-    for_any = tuple(each for each in statements if each.services is None)
-    return Policy(name, role, parsed.text, _normal(parsed), statements, filed, for_any)
+    return Policy(name, role, parsed.text, _normal(parsed), statements)
 
 
 def _statement(
@@ -153,7 +148,6 @@ def _statement(
         MatchedStatement(name, role, each.label, each.effect),
         each.effect,
         _acts(each.actions),
-        _services(each.actions),
         named,
         covers,
         tuple(conditions),
@@ -178,11 +172,6 @@ def _acts(actions: source.Listed) -> Test:
         return negated
 
     return acts if tests or negated else literal.__contains__
-
-
-def _services(actions: source.Listed) -> frozenset[str] | None:
-    prefixes = frozenset(value.lower().partition(":")[0] for value in actions.values)
-    return None if actions.negated or "*" in prefixes else prefixes
 
 
 def _resource(text: str, path: str, has_variables: bool, partitions: frozenset[str]) -> Template:
@@ -255,10 +244,13 @@ def _context(request: Request) -> Context:
     """
     known: dict[str, str | tuple[str, ...]] = {}
     for key, given in request.context.items():
+        low = key.lower()
+        if type(given) is str and low not in known:  # most keys, and this is where a decision spends its time
+            known[low] = given
+            continue
         value = given if isinstance(given, str) else tuple(given)
         if value in ((), ("",)):
             continue
-        low = key.lower()
         if low in known:
             value = (*_values(known[low]), *_values(value))
         known[low] = value

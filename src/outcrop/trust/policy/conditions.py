@@ -88,9 +88,9 @@ def compile_condition(name: str, key: str, values: Sequence[str], effect: Effect
 
     def passes(value: str, context: Context) -> bool:
         found = any_of(value, context)
-        if not negated:
-            return found is True
-        return untold if found is None else not found
+        if found is None:
+            return negated and untold
+        return found is not negated
 
     def test(context: Context) -> bool:
         value = context.get(low)
@@ -154,7 +154,10 @@ def _comparing(convert: Callable[[str], T], compare: Callable[[T, T], bool]) -> 
                 seen = convert(value)
             except ValueError:
                 return None
-            return any(compare(seen, bound) for bound in bounds)
+            for bound in bounds:  # noqa: SIM110 (any() over a generator takes twice as long)
+                if compare(seen, bound):
+                    return True
+            return False
 
         return any_of
 

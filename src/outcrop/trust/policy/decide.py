@@ -37,10 +37,14 @@ class _Survey:
 
     def allows(self, policies: Iterable[Policy], *roles: PolicyRole) -> Reach:
         """The farthest reach of an Allow in ``policies``, which must be of ``roles``; denials are noted."""
-        best = Reach.NONE
+        best, query = Reach.NONE, self.query
         for policy in policies:
-            check(policy.role in roles, f"policy {policy.name!r} is a {policy.role} in the place of a {roles[0]}")
-            for statement, reach in policy.matching(self.query):
+            if policy.role not in roles:
+                check(False, f"policy {policy.name!r}, a {policy.role}, does not stand in the place of a {roles[0]}")
+            for statement in policy.speaking_of(query.action):
+                reach = statement.reach(query)
+                if not reach:
+                    continue
                 self.matched.append(statement.record)
                 if statement.effect is Effect.DENY:
                     self.denied = True

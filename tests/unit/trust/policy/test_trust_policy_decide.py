@@ -355,3 +355,10 @@ def test_every_statement_that_bore_on_it_is_told_layer_by_layer():
         ("scp", PolicyRole.SCP, "Full", Effect.ALLOW),
         ("p", PolicyRole.RCP, "Statement[0]", Effect.ALLOW),
     }
+
+
+def test_more_actions_than_a_policy_remembers_are_decided_alike():
+    said = Layers((policy(allow("bedrock:Get*"), deny("bedrock:*9")),))
+    for number in range(1100):
+        assert ask(said, action=f"bedrock:Get{number}").allowed is (number % 10 != 9)
+        assert not ask(said, action=f"bedrock:Put{number}").allowed
