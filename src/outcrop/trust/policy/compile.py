@@ -15,7 +15,7 @@ from outcrop.trust.policy import document as source
 from outcrop.trust.policy import principals, variables
 from outcrop.trust.policy.base import Effect, MatchedStatement, PolicyRole, Request
 from outcrop.trust.policy.conditions import Condition, compile_condition
-from outcrop.trust.policy.patterns import ARN_COMPONENTS, Test, Wild, components, like, like_resource, parse
+from outcrop.trust.policy.patterns import ARN_COMPONENTS, Test, Wild, components, like, like_resource, parse, shortest
 from outcrop.trust.policy.principals import Principals, Reach, Standing
 from outcrop.trust.policy.variables import Context, Template, Variable
 
@@ -29,7 +29,7 @@ MAX_REMEMBERED_ACTIONS = 1024
 _NONE, _DIRECT = Reach.NONE, Reach.DIRECT
 
 _like_resolved = lru_cache(maxsize=4096)(like_resource)
-"""For patterns that come out of variables: few users make most requests."""
+"""For patterns that come out of variables: few users make most requests. None is longer than a resource's name."""
 
 
 @dataclass(slots=True)
@@ -229,7 +229,7 @@ def _covers(templates: list[Template], negated: bool, effect: Effect) -> Resourc
             parts = variables.resolve(template, context)
             if parts is None:
                 unresolved = True
-            elif _like_resolved(parts)(resource):
+            elif shortest(parts) <= len(resource) and _like_resolved(parts)(resource):
                 return not negated
         return negated and (untold or not unresolved)
 

@@ -27,7 +27,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from outcrop.trust.policy.base import Effect
-from outcrop.trust.policy.patterns import ARN_COMPONENTS, Parts, Test, Wild, components, like, like_arn
+from outcrop.trust.policy.patterns import ARN_COMPONENTS, Parts, Test, Wild, components, like, like_arn, shortest
 from outcrop.trust.policy.variables import Context, Template, Variable, is_fixed, keys_of, read, resolve
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ def _matching(make: Callable[[Parts], Test], fold: Callable[[str], str] = str) -
                 parts = resolve(template, context)
                 if parts is None:
                     untold = True
-                elif ready(parts)(value):
+                elif shortest(parts) <= len(value) and ready(parts)(value):
                     return True
             return None if untold else False
 

@@ -62,6 +62,11 @@ def components(parts: Sequence[T | str], most: int = ARN_COMPONENTS) -> list[tup
     return [tuple(component) for component in found]
 
 
+def shortest(parts: Parts) -> int:
+    """The length of the shortest text that can match: what is longer than a text need not be compiled for it."""
+    return sum(len(part) if isinstance(part, str) else part is Wild.ONE for part in parts)
+
+
 def like(parts: Parts) -> Test:
     """Whether a whole text matches ``parts``; wildcards match every character."""
     if not any(isinstance(part, Wild) for part in parts):

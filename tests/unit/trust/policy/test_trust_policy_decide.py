@@ -172,6 +172,16 @@ def test_naming_the_account_hands_the_matter_to_its_identity_policies():
     assert outcome(Layers((ALL,), resource=named, boundary=BOUND_ELSEWHERE)) is Reason.BOUNDARY
 
 
+def test_the_reason_tells_whether_both_sides_allow():
+    named = open_to({"AWS": USER.arn})
+    assert outcome(Layers((ALL,), resource=named)) is Reason.ALLOWED_BOTH
+    assert outcome(Layers((NOTHING,), resource=named)) is Reason.ALLOWED_RESOURCE
+    assert outcome(Layers((ALL,), resource=named, boundary=BOUND)) is Reason.ALLOWED_BOTH
+    assert outcome(Layers((ALL,), resource=named, boundary=BOUND_ELSEWHERE)) is Reason.ALLOWED_RESOURCE
+    assert outcome(Layers(resource=named), requester=ROOT) is Reason.ALLOWED_ROOT
+    assert outcome(Layers(resource=open_to("*")), requester=ROOT) is Reason.ALLOWED_RESOURCE
+
+
 def test_the_farthest_reach_of_a_policy_counts():
     both = resource_policy(allow(Principal={"AWS": OWN}), allow(Principal={"AWS": USER.arn}))
     assert outcome(Layers(resource=both)) is Reason.ALLOWED_RESOURCE

@@ -160,3 +160,11 @@ def test_without_a_value_not_resource_permits_nothing():
 def test_a_key_of_several_values_is_no_variable():
     assert not s3(allow(resource="arn:aws:s3:::${aws:TagKeys}"), "arn:aws:s3:::a", aws__TagKeys=["a"])
     assert s3(allow(resource="arn:aws:s3:::${aws:TagKeys, 'z'}"), "arn:aws:s3:::z", aws__TagKeys=["a"])
+
+
+def test_variables_that_fill_a_pattern_to_the_last_character():
+    assert s3(allow(resource="arn:aws:s3:::b/?${aws:username}"), "arn:aws:s3:::b/xbob", aws__username="bob")
+    assert not s3(allow(resource="arn:aws:s3:::b/?${aws:username}"), "arn:aws:s3:::b/bob", aws__username="bob")
+    long = allow(resource="arn:aws:s3:::b/" + "${aws:username}" * 300)
+    assert not s3(long, "arn:aws:s3:::b/" + "x" * 2000, aws__username="x" * 256)
+    assert s3(long, "arn:aws:s3:::b/" + "x" * 300, aws__username="x")
