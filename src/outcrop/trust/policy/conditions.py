@@ -57,9 +57,8 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One compiled condition, the operator's full name, and the keys (lower case, as written) that it looks at."""
+    """One compiled condition, and the keys (lower case, as written) that it looks at."""
 
-    operator: str
     test: Callable[[Context], bool]
     keys: tuple[tuple[str, str], ...]
 
@@ -75,7 +74,7 @@ def compile_condition(name: str, key: str, values: Sequence[str], effect: Effect
         if quantifier or if_exists:
             raise ValueError("Null takes no ForAllValues:, ForAnyValue: or IfExists")
         wanted = frozenset(truth(value) for value in values)
-        return Condition("Null", lambda context: (low not in context) in wanted, ((low, key),))
+        return Condition(lambda context: (low not in context) in wanted, ((low, key),))
     chosen = OPERATORS.get(base.lower())
     if chosen is None:
         raise ValueError(f"{name[:80]!r} is not a condition operator")
@@ -102,8 +101,7 @@ def compile_condition(name: str, key: str, values: Sequence[str], effect: Effect
             return all(passes(item, context) for item in value)
         return any(passes(item, context) for item in value)
 
-    keys = ((low, key), *(pair for template in templates for pair in keys_of(template)))
-    return Condition(f"{quantifier}{chosen.name}{'IfExists' if if_exists else ''}", test, keys)
+    return Condition(test, ((low, key), *(pair for template in templates for pair in keys_of(template))))
 
 
 def _split(name: str) -> tuple[str, str, bool]:
@@ -233,7 +231,10 @@ def _within(seen: tuple[int, int, int], bound: tuple[int, int, int]) -> bool:
     return seen[0] == version and seen[1] & mask == first and seen[2] & mask == mask
 
 
-def _arn(templates: Sequence[Template]) -> AnyOf:
+_like_arns = _matching(like_arn)
+
+
+def _arns(templates: Sequence[Template]) -> AnyOf:
     for template in templates:
         begin = template[0] if template else ""
         if template == (Wild.ANY,) or isinstance(begin, Variable):
@@ -242,7 +243,7 @@ def _arn(templates: Sequence[Template]) -> AnyOf:
             raise ValueError("a value is not an ARN: it begins with arn: or a variable, or is *")
         if is_fixed(template) and len(components(template)) < ARN_COMPONENTS:
             raise ValueError(f"an ARN that begins {begin[:80]!r} has fewer than six parts and would match nothing")
-    return _matching(like_arn)(templates)
+    return _like_arns(templates)
 
 
 def _table() -> dict[str, Operator]:
@@ -253,10 +254,10 @@ def _table() -> dict[str, Operator]:
         Operator("StringNotEqualsIgnoreCase", _matching(_folded, str.casefold), negated=True, variables=True),
         Operator("StringLike", _matching(like), wild=True, variables=True),
         Operator("StringNotLike", _matching(like), negated=True, wild=True, variables=True),
-        Operator("ArnEquals", _arn, wild=True, variables=True),
-        Operator("ArnLike", _arn, wild=True, variables=True),
-        Operator("ArnNotEquals", _arn, negated=True, wild=True, variables=True),
-        Operator("ArnNotLike", _arn, negated=True, wild=True, variables=True),
+        Operator("ArnEquals", _arns, wild=True, variables=True),
+        Operator("ArnLike", _arns, wild=True, variables=True),
+        Operator("ArnNotEquals", _arns, negated=True, wild=True, variables=True),
+        Operator("ArnNotLike", _arns, negated=True, wild=True, variables=True),
     ]
     compared: list[tuple[str, Callable[[Decimal, Decimal], bool]]] = [
         ("Equals", operator.eq),
