@@ -15,11 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from awscli.customizations.cloudtrail import validation
 from botocore.exceptions import ClientError
 
 from audit_rig import ACCOUNT, NOON, event, trail
-from awscli.customizations.cloudtrail import validation
-
 from outcrop.base.clock import FakeClock
 from outcrop.trust.audit.digests import METADATA_SUFFIX, Delivery, Destination, string_to_sign
 from outcrop.trust.audit.keys import PublicKeys

@@ -9,7 +9,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from audit_rig import ACCOUNT, NOON, event, trail
-
 from outcrop.base.clock import FakeClock
 from outcrop.trust.audit.digests import Delivery, Destination
 

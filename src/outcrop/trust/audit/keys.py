@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from outcrop.base.errors import AuditBroken, UserError
+from outcrop.base.faultpoints import point
 from outcrop.base.files import write_atomic
 from outcrop.trust.audit.heads import TreeHead
 from outcrop.trust.crypto.sealer import Sealer
@@ -197,7 +198,9 @@ class AuditKeys:
         sealed = sealer.seal(json.dumps(pems).encode(), _context(self.public.log, key))
         # The private half first: a public key without its private half could sign nothing more.
         write_atomic(self._directory / f"{key}.sealed", sealed, private=True)
+        point("audit.keys.sealed")
         self.public.save(self._directory)
+        point("audit.keys.saved")
 
 
 def cloudtrail_public_key(key: PublicKey) -> dict[str, str]:
