@@ -12,6 +12,12 @@ import pytest
 from outcrop.cli.main import build_parser, main
 
 VERBS = {
+    "outcrop audit",
+    "outcrop audit head",
+    "outcrop audit keys",
+    "outcrop audit prove",
+    "outcrop audit show",
+    "outcrop audit verify",
     "outcrop chip",
     "outcrop chip list",
     "outcrop chip show",

@@ -176,7 +176,7 @@ class Trail:
         Raises ``AuditUnavailable`` where it was not recorded: then its call must not be answered as done.
         """
         if not durable:
-            self._put(_Entry(msgspec.json.encode(event)))
+            self.submit(event)
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -192,6 +192,10 @@ class Trail:
         self._put(_Entry(msgspec.json.encode(event), _LoopTold(loop, settle)))
         # Shielded from nothing: a caller that is cancelled stops waiting, the event is written all the same.
         await future
+
+    def submit(self, event: Mapping[str, object]) -> None:
+        """Take ``event`` in without waiting for the disk; raises ``AuditUnavailable`` where it cannot be queued."""
+        self._put(_Entry(msgspec.json.encode(event)))
 
     def append(self, event: Mapping[str, object]) -> None:
         """The same for a caller without an event loop; always durable."""

@@ -1,0 +1,231 @@
+"""From a call in the pipeline to its one event in the audit trail.
+
+``begin`` refuses what could not be recorded, before anything is done. ``finish`` records what became of the call:
+done, denied, throttled, unauthenticated, unknown. A call whose event cannot be recorded is not answered as done.
+
+A stream's event is written when the stream begins, since nothing that it may still do changes who asked for what. No
+second record follows with its usage: CloudTrail's records of Bedrock have none, and usage belongs to invocation
+logging. Prompts and replies are never here: parameters pass ``wire.redact``, and of the Anthropic and OpenAI surfaces,
+which are no structures of a service model, only the model's name is taken.
+
+Not covered: requests that never became a call (a broken TLS handshake, no HTTP); someone without any key may write
+events as fast as requests are taken, which fills the disk in time: the limits on connections bound that, not this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from outcrop.base.arn import Arn, Scope
+from outcrop.base.clock import Clock
+from outcrop.base.errors import AuditUnavailable, UserError
+from outcrop.service.http import Reply
+from outcrop.service.pipeline import Call
+from outcrop.service.wire.errors import AwsError
+from outcrop.service.wire.generated.operations import OPERATIONS
+from outcrop.service.wire.redact import Json, redacted, request_parameters
+from outcrop.trust.audit import Happened, Identity, Issuer, Resource, Trail, cloudtrail_event
+from outcrop.trust.audit.classes import ISSUES_CREDENTIALS, event_class, is_durable, is_read_only
+from outcrop.trust.identity import Principal
+
+SOURCES: Mapping[str, str] = {
+    "anthropic": "bedrock-mantle",
+    "bedrock-agent": "bedrock",
+    "bedrock-agent-runtime": "bedrock",
+    "bedrock-runtime": "bedrock",
+    "openai": "bedrock-mantle",
+    "sagemaker-runtime": "sagemaker",
+}
+"""Event sources that differ from the service's own name, without ``.amazonaws.com``."""
+UNROUTED = "unrouted.outcrop"
+"""The source of calls that no operation answers; a name of ours, AWS records none of those."""
+
+RESOURCE_TYPES: Mapping[tuple[str, str], str] = {
+    ("bedrock", "foundation-model"): "AWS::Bedrock::FoundationModel",
+    ("bedrock", "guardrail"): "AWS::Bedrock::Guardrail",
+    ("bedrock", "imported-model"): "AWS::Bedrock::ImportedModel",
+    ("bedrock", "inference-profile"): "AWS::Bedrock::InferenceProfile",
+    ("iam", "policy"): "AWS::IAM::Policy",
+    ("iam", "role"): "AWS::IAM::Role",
+    ("iam", "user"): "AWS::IAM::User",
+    ("kms", "alias"): "AWS::KMS::Alias",
+    ("kms", "key"): "AWS::KMS::Key",
+}
+
+_SECRET_MEMBER = re.compile(r"secret|token|password|plaintext|apikeyvalue|privatekey", re.IGNORECASE)
+_QUOTED_VALUE = re.compile(r"alue '.*?' at", re.DOTALL)
+_CLAIMED_KEY = re.compile(rb"Credential=([A-Z0-9]{16,32})/")
+_UNAVAILABLE = "The service cannot record what it does now. Try again later."
+
+
+class Auditor:
+    """Writes one trail. ``scope`` is the deployment: its account stands for callers that were not established."""
+
+    def __init__(self, trail: Trail, scope: Scope, clock: Clock) -> None:
+        self._trail = trail
+        self._scope = scope
+        self._clock = clock
+
+    def begin(self, call: Call) -> None:
+        """Refuse with 503 what could not be recorded; to be asked after the call is decided and before it acts."""
+        try:
+            self._trail.admit(mutating=not is_read_only(*_operation(call)))
+        except AuditUnavailable:
+            raise AwsError("ServiceUnavailableException", _UNAVAILABLE) from None
+
+    async def finish(self, call: Call, error: AwsError | None) -> None:
+        """Record the call's outcome; 503 as an ``AwsError`` where that fails: then the reply must not go out."""
+        try:
+            # Somebody unknown must not make the disk work for each request; those events are batched.
+            durable = call.principal is not None and is_durable(*_operation(call))
+            await self._trail.record(self._event(call, error), durable=durable)
+        except AuditUnavailable:
+            if isinstance(call.reply, Reply) and not isinstance(call.reply.body, bytes):
+                await call.reply.body.aclose()
+            raise AwsError("ServiceUnavailableException", _UNAVAILABLE) from None
+
+    def note(self, call: Call, error: AwsError) -> None:
+        """Record, without waiting, a call that was refused early or whose client went away.
+
+        There is nobody to refuse to any more, so a trail that takes nothing is no error here; it has said so itself.
+        """
+        try:
+            self._trail.submit(self._event(call, error))
+        except AuditUnavailable:
+            return
+
+    def _event(self, call: Call, error: AwsError | None) -> dict[str, object]:
+        service, operation = _operation(call)
+        account = call.principal.account if call.principal is not None else self._scope.account
+        parameters = _parameters(call, service, operation)
+        return cloudtrail_event(
+            Happened(
+                time=self._clock.now(),
+                identity=_identity(call),
+                source=f"{SOURCES.get(service, service)}.amazonaws.com" if service else UNROUTED,
+                name=operation or "UnknownOperation",
+                region=self._scope.region,
+                account=account,
+                request_id=call.request_id,
+                event_class=event_class(service, operation),
+                read_only=is_read_only(service, operation),
+                source_ip=call.request.peer,
+                user_agent=(call.request.header(b"user-agent") or b"").decode("latin-1"),
+                error_code=error.code if error is not None else "",
+                error_message=_message(error, service, operation) if error is not None else "",
+                parameters=parameters,
+                response=_response(call, service, operation) if error is None else None,
+                additional=_additional(call, service),
+                resources=_resources(parameters),
+                tls=_tls(call),
+            )
+        )
+
+
+def _operation(call: Call) -> tuple[str, str]:
+    """Service and operation by their names in the service models; empty where no operation was found."""
+    if call.endpoint is None:
+        return "", ""
+    service, _, operation = call.endpoint.name.partition(":")
+    return service, operation
+
+
+def _message(error: AwsError, service: str, operation: str) -> str:
+    """The error's text without values that the caller sent: complaints quote them, and one may be a prompt."""
+    if not is_durable(service, operation) and error.status == 400:
+        return ""
+    return _QUOTED_VALUE.sub("alue '...' at", error.message)
+
+
+def _identity(call: Call) -> Identity:
+    who = call.principal
+    if who is None:
+        claimed = _CLAIMED_KEY.search(call.request.header(b"authorization") or b"")
+        return Identity("Unknown", access_key_id=claimed[1].decode() if claimed else "")
+    if who.kind == "anonymous":
+        return Identity("AWSAccount", principal_id="ANONYMOUS")
+    known = {
+        "account": str(who.account),
+        "arn": str(who.arn),
+        "principal_id": who.user_id,
+        "access_key_id": who.access_key_id,
+    }
+    if who.kind == "role":
+        return Identity("AssumedRole", **known, session=_issuer(who))
+    if who.kind == "root":
+        return Identity("Root", **known, session=_issuer(who))
+    return Identity("IAMUser", **known, user_name=who.arn.resource.rpartition("/")[2], session=_issuer(who))
+
+
+def _issuer(who: Principal) -> Issuer | None:
+    session = who.session
+    if session is None:
+        return None
+    return Issuer(
+        role_arn=session.role_arn,
+        role_id=who.user_id.partition(":")[0] if session.role_arn else "",
+        account=str(who.account),
+        issued_at=session.issued_at,
+        source_identity=session.source_identity,
+        federated_provider=session.federated_provider,
+        mfa=bool(session.mfa),
+    )
+
+
+def _parameters(call: Call, service: str, operation: str) -> dict[str, Json] | None:
+    known = OPERATIONS.get((service, operation))
+    if known is not None:
+        return request_parameters(known, call.input) if isinstance(call.input, msgspec.Struct) else None
+    model = getattr(call.input, "model", None)
+    return {"model": model} if isinstance(model, str) else None
+
+
+def _response(call: Call, service: str, operation: str) -> Mapping[str, Json] | None:
+    """What was changed or given out. Only of calls that change something, and of those that issue credentials."""
+    issues = service == "sts" and operation in ISSUES_CREDENTIALS
+    if not isinstance(call.output, msgspec.Struct) or (is_read_only(service, operation) and not issues):
+        return None
+    return _without_secrets(redacted(call.output))
+
+
+def _without_secrets(found: Mapping[str, Json]) -> dict[str, Json]:
+    """Models mark most secrets as sensitive, session tokens not: whatever is named like one is left out."""
+    kept: dict[str, Json] = {}
+    for name, value in found.items():
+        if not _SECRET_MEMBER.search(name):
+            kept[name] = _without_secrets(value) if isinstance(value, dict) else value
+    return kept
+
+
+def _additional(call: Call, service: str) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    if call.principal is not None and call.principal.auth == "bearer":
+        found["callWithBearerToken"] = True
+    if not service:
+        found["method"] = call.request.method[:16]
+        found["path"] = call.request.raw_path[:256].decode("latin-1")
+    return found
+
+
+def _resources(parameters: Mapping[str, Json] | None) -> Sequence[Resource]:
+    found = []
+    for value in (parameters or {}).values():
+        if isinstance(value, str) and value.startswith("arn:"):
+            try:
+                arn = Arn.parse(value)
+            except UserError:
+                continue
+            kind = RESOURCE_TYPES.get((arn.service, arn.resource_type), "")
+            found.append(Resource(value, kind, arn.account))
+    return found
+
+
+def _tls(call: Call) -> dict[str, str]:
+    """Only what is known here: the connection's own version and cipher stay with the server."""
+    host = call.request.header(b"host")
+    if call.request.scheme != "https" or host is None:
+        return {}
+    return {"clientProvidedHostHeader": host.decode("latin-1")}
