@@ -14,6 +14,7 @@
     │   ├── AuthenticationError a request whose sender could not be established
     │   ├── Unsealable          sealed bytes that do not open under this key and context
     │   ├── KeyStoreUnavailable a key store that cannot be opened, reached or used as asked
+    │   ├── KeyRefused          a KMS key that does not do what was asked: its state, a name or a limit is against it
     │   ├── AuditUnavailable    the audit trail cannot take a record, so nothing is done that would need one
     │   └── AuditBroken         the audit trail does not hold: changed, cut short, or not this deployment's
     └── InvariantError          a broken promise of our own code: a bug, never the caller's fault
@@ -129,6 +130,19 @@ class KeyStoreUnavailable(UserError):
     """The key store cannot be opened, reached or used as asked: no data key is made or unwrapped meanwhile."""
 
     id = "OC-4210"
+
+
+class KeyRefused(UserError):
+    """A KMS key does not do what was asked: its state, a name, a ciphertext or a limit stands against it.
+
+    ``code`` is the exception's name in the KMS API.
+    """
+
+    id = "OC-4220"
+
+    def __init__(self, code: str, what: str, remedy: str = "") -> None:
+        self.code = code
+        super().__init__(what, remedy)
 
 
 class AuditUnavailable(UserError):

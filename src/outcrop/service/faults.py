@@ -12,6 +12,7 @@ import logging
 from outcrop.base.errors import (
     AuthenticationError,
     EngineStopped,
+    KeyRefused,
     Overloaded,
     PromptTooLong,
     TemplateRefused,
@@ -64,6 +65,10 @@ def _known(error: Exception) -> AwsError | None:
         return invalid(f"The model's chat template refused the conversation: {error.what}")
     if isinstance(error, Overloaded):
         return AwsError("ThrottlingException", THROTTLED)
+    if isinstance(error, KeyRefused):  # of a key that protects what was asked for; KMS tells its own by their names
+        if error.code == "KeyUnavailableException":
+            return AwsError("ServiceUnavailableException", UNAVAILABLE)
+        return AwsError("AccessDeniedException", f"The KMS key that this is encrypted with cannot be used: {error}")
     if isinstance(error, EngineStopped):
         return AwsError("ServiceUnavailableException", UNAVAILABLE)
     if type(error) is UserError:  # its kinds are told apart above; ModelRefused, say, is the operator's to mend

@@ -5,6 +5,7 @@ their material in a key store. ``Vault`` writes and reads files under a tenant's
 service, from the policy and the grants that this room keeps.
 """
 
+from outcrop.base.errors import KeyRefused
 from outcrop.trust.keys.lifecycle import DEFAULT_ALIAS, Reaped
 from outcrop.trust.keys.records import (
     Alias,
@@ -17,7 +18,6 @@ from outcrop.trust.keys.records import (
     RotationKind,
     material_id,
 )
-from outcrop.trust.keys.refusals import KeyRefused
 from outcrop.trust.keys.service import KeyService
 from outcrop.trust.keys.states import KeyState
 from outcrop.trust.keys.vault import Vault

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 
+from outcrop.base.errors import KeyRefused
 from outcrop.base.tables import Transaction
 from outcrop.trust.keys.lifecycle import insert_alias
 from outcrop.trust.keys.records import Key
-from outcrop.trust.keys.refusals import KeyRefused, no_alias
+from outcrop.trust.keys.refusals import no_alias
 from outcrop.trust.keys.rows import KeyRows, stamp
 from outcrop.trust.keys.states import KeyState, unusable
 

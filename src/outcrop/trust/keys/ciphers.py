@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from outcrop.base.errors import KeyStoreUnavailable, NotFound, Unsealable
+from outcrop.base.errors import KeyRefused, KeyStoreUnavailable, NotFound, Unsealable
 from outcrop.trust.crypto import constant_time_equal, hmac_sha256, sha256_hex
 from outcrop.trust.crypto.kdf import encode_context
 from outcrop.trust.crypto.keystores import KeyStore
 from outcrop.trust.crypto.secret import Secret
 from outcrop.trust.keys.records import Context, Key, KeyUsage
-from outcrop.trust.keys.refusals import KeyRefused, ciphertext_of_nobody, invalid, invalid_ciphertext
+from outcrop.trust.keys.refusals import ciphertext_of_nobody, invalid, invalid_ciphertext
 from outcrop.trust.keys.rows import KeyRows
 from outcrop.trust.keys.states import GONE, KeyState, unusable
 from outcrop.trust.keys.unfinished import HMAC_CONTEXT

@@ -14,11 +14,11 @@ import secrets
 from collections.abc import Collection, Iterable
 
 from outcrop.base.arn import Arn
-from outcrop.base.errors import UserError
+from outcrop.base.errors import KeyRefused, UserError
 from outcrop.base.faultpoints import point
 from outcrop.base.tables import Transaction
 from outcrop.trust.keys.records import Context, Grant, Key, KeyUsage
-from outcrop.trust.keys.refusals import KeyRefused, invalid
+from outcrop.trust.keys.refusals import invalid
 from outcrop.trust.keys.rows import KeyRows, encode_constraints, stamp
 from outcrop.trust.keys.states import KeyState, unusable
 from outcrop.trust.policy import Requester, RequesterKind

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from outcrop.base.errors import UserError
+from outcrop.base.errors import KeyRefused, UserError
 from outcrop.base.faultpoints import point
 from outcrop.base.tables import Transaction
 from outcrop.trust.crypto.keystores import KeyStore
 from outcrop.trust.keys.records import USAGES, Key, KeyManager, KeySpec, RotationKind
-from outcrop.trust.keys.refusals import KeyRefused, invalid, no_key, unsupported, wrong_state
+from outcrop.trust.keys.refusals import invalid, no_key, unsupported, wrong_state
 from outcrop.trust.keys.rows import ALIAS_PREFIX, KeyRows, stamp
 from outcrop.trust.keys.states import KeyState, require_edge, unusable
 from outcrop.trust.keys.unfinished import Unfinished

@@ -14,11 +14,10 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 
-from outcrop.base.errors import check
+from outcrop.base.errors import KeyRefused, check
 from outcrop.base.faultpoints import point
 from outcrop.trust.keys.grants import Grants
 from outcrop.trust.keys.records import Context, Grant, Key, KeyManager
-from outcrop.trust.keys.refusals import KeyRefused
 from outcrop.trust.keys.rows import KeyRows
 from outcrop.trust.keys.states import KeyState, unusable
 from outcrop.trust.policy import (

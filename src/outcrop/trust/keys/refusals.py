@@ -6,20 +6,7 @@ both; the real service's order is not written down anywhere.
 
 from __future__ import annotations
 
-from outcrop.base.errors import UserError
-
-
-class KeyRefused(UserError):
-    """A key operation is refused: a state, a name, a ciphertext or a limit stands against it.
-
-    ``code`` is the exception's name in the KMS API.
-    """
-
-    id = "OC-4220"
-
-    def __init__(self, code: str, what: str, remedy: str = "") -> None:
-        self.code = code
-        super().__init__(what, remedy)
+from outcrop.base.errors import KeyRefused
 
 
 def no_key(named: str) -> KeyRefused:

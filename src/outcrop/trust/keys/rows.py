@@ -13,6 +13,7 @@ from typing import cast
 
 from outcrop.base.arn import AccountId, Arn
 from outcrop.base.clock import Clock
+from outcrop.base.errors import KeyRefused
 from outcrop.base.tables import Database, Row, Transaction, Value
 from outcrop.trust.keys.records import (
     Alias,
@@ -25,7 +26,7 @@ from outcrop.trust.keys.records import (
     Rotation,
     RotationKind,
 )
-from outcrop.trust.keys.refusals import KeyRefused, foreign_key, no_alias, no_key
+from outcrop.trust.keys.refusals import foreign_key, no_alias, no_key
 from outcrop.trust.keys.states import GONE, KeyState
 
 ALIAS_PREFIX = "alias/"

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from outcrop.base.errors import check
-from outcrop.trust.keys.refusals import KeyRefused, disabled, wrong_state
+from outcrop.base.errors import KeyRefused, check
+from outcrop.trust.keys.refusals import disabled, wrong_state
 
 
 class KeyState(StrEnum):

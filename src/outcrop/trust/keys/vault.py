@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from outcrop.base.clock import Clock
-from outcrop.base.errors import NotFound
+from outcrop.base.errors import KeyRefused, NotFound
 from outcrop.trust.crypto.keystores import DataKeyCache
 from outcrop.trust.crypto.keystores.cache import TTL_S_MAX, USES_MAX
 from outcrop.trust.crypto.objects import SealedReader, SealedWriter
 from outcrop.trust.crypto.secret import Secret
 from outcrop.trust.keys.ciphers import told
 from outcrop.trust.keys.records import Context, Key, master_name
-from outcrop.trust.keys.refusals import KeyRefused
 from outcrop.trust.keys.service import KeyService
 
 _BLOCK_BYTES = 1 << 20
