@@ -138,7 +138,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MatchedStatement:
-    """One statement that bore on the decision: the policy's name, its role, the statement's Sid or index."""
+    """One statement that applied: the policy's name, its role, the statement's Sid or place (``Statement[0]``)."""
 
     policy: str
     role: PolicyRole

@@ -192,6 +192,39 @@ def test_dates_as_seconds_and_as_text_are_one_time_line():
     assert holds("DateLessThan", "2026-02-28", {"k:v": "2026-02-27"})
 
 
+def test_fractions_of_a_second_count():
+    assert holds("DateGreaterThan", "2026-11-22T10:00:00Z", {"k:v": "2026-11-22T10:00:00.25Z"})
+    assert holds("DateEquals", "2026-11-03T10:00:00.25Z", {"k:v": "1793700000.25"})
+    assert holds("DateEquals", "2026-11-03T10:00:07Z", {"k:v": "1793700007"})
+
+
+TIMES = {
+    "23:59:59Z": True,
+    "23:59:60Z": True,
+    "00:00:61Z": False,
+    "24:00:00Z": False,
+    "00:60:00Z": False,
+    "10:00:00+23:59": True,
+    "10:00:00+24:00": False,
+    "10:00:00+00:60": False,
+}
+
+
+@pytest.mark.parametrize(("time", "understood"), TIMES.items())
+def test_times_of_day(time, understood):
+    assert holds("DateGreaterThan", "20000", {"k:v": f"2026-11-22T{time}"}) is understood
+
+
+def test_the_older_version_reads_a_condition_literally():
+    named = allow(Condition={"StringEquals": {"k:v": "${aws:username}"}})
+    bob = {"k:v": "bob", "aws:username": "bob"}
+    assert identity_allows(named, context=bob)
+    assert not identity_allows(named, version="2008-10-17", context=bob)
+    assert identity_allows(named, version="2008-10-17", context={**bob, "k:v": "${aws:username}"})
+    wild = allow(Condition={"StringLike": {"k:v": "b*"}})
+    assert identity_allows(wild, version="2008-10-17", context=bob)
+
+
 def test_absent_keys_are_reported_once_and_only_where_they_were_asked_for():
     said = policy(
         allow("bedrock:*", Condition={"StringEquals": {"aws:Username": "a"}, "Bool": {"k:There": "true"}}),

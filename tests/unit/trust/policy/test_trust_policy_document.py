@@ -103,6 +103,8 @@ def test_a_text_at_the_length_limit_is_read_and_one_above_is_not():
         (allow(Condition={"Bool": {"aws:SecureTransport": "${k:v}"}}), "neither true nor false"),
         (allow(Condition={"NumericEquals": {"k:v": "ten"}}), "not a number"),
         (allow(Condition={"NumericEquals": {"k:v": "1e9999"}}), "not a number"),
+        (allow(Condition={"NumericEquals": {"k:v": "${k:w, '5'}"}}), "not a number"),
+        (allow(Condition={"Bool": {"k:v": "${k:w, 'true'}"}}), "neither true nor false"),
         (allow(Condition={"DateLessThan": {"k:v": "yesterday"}}), "not a date"),
         (allow(Condition={"DateLessThan": {"k:v": "2026-13-01"}}), "month"),
         (allow(Condition={"DateLessThan": {"k:v": "2026-11-22T25:00Z"}}), "time of day"),
