@@ -10,6 +10,7 @@ VPC endpoint policies and access control lists.
 """
 
 from outcrop.trust.policy.base import (
+    ContextValue,
     Decision,
     Effect,
     Layers,
@@ -26,6 +27,7 @@ from outcrop.trust.policy.decide import decide
 from outcrop.trust.policy.document import size
 
 __all__ = [
+    "ContextValue",
     "Decision",
     "Effect",
     "Layers",
