@@ -11,7 +11,7 @@ from trust_policies import ANONYMOUS, MODEL, OTHER, OWN, ROLE_ARN, ROOT, SERVICE
 
 from outcrop.trust.policy import Layers, Policy, PolicyRefused, PolicyRole, Request, compile_policy, decide
 
-SETTINGS = settings(derandomize=True, deadline=None, max_examples=150)
+SETTINGS = settings(derandomize=True, deadline=None, max_examples=80)
 
 ACTIONS = ["bedrock:InvokeModel", "bedrock:CreateGuardrail", "s3:GetObject"]
 RESOURCES = [MODEL, "arn:aws:s3:::b/bob/x", "*"]
