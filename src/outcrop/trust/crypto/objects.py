@@ -111,7 +111,7 @@ class SealedWriter:
                 taken = min(self._chunk_bytes - len(self._pending), len(view))
                 self._pending += view[:taken]
                 if len(self._pending) == self._chunk_bytes and taken < len(view):
-                    self._put(bytes(self._pending), last=False)
+                    self._put(self._pending, last=False)
                     self._pending.clear()
             while len(view) - taken > self._chunk_bytes:
                 self._put(view[taken : taken + self._chunk_bytes], last=False)
@@ -122,7 +122,7 @@ class SealedWriter:
         """Write the last chunk, flush, and put the object in its place in one step."""
         file = self._open_file()
         try:
-            self._put(bytes(self._pending), last=True)
+            self._put(self._pending, last=True)
             os.fsync(file.fileno())
             file.close()
             os.replace(self._temporary, self._path)
@@ -151,7 +151,7 @@ class SealedWriter:
         else:
             self.abort()
 
-    def _put(self, plaintext: bytes | memoryview, *, last: bool) -> None:
+    def _put(self, plaintext: bytearray | memoryview, *, last: bool) -> None:
         check(self._chunks < CHUNKS_MAX, "an object has at most 2^32 chunks")
         nonce = _nonce(self._prefix, self._chunks, last=last)
         _write_all(self._open_file(), self._cipher.encrypt(nonce, plaintext, self._commitment))
@@ -210,6 +210,22 @@ class SealedReader:
         parts += (self._chunk(index) for index in range(first + 1, last))
         parts.append(self._chunk(last)[: end - last * self._chunk_bytes])
         return b"".join(parts)
+
+    def readinto(self, offset: int, buffer: bytearray | memoryview) -> int:
+        """Fill ``buffer`` from ``offset``; the number of bytes, fewer where the object ends. Raises ``Unsealable``.
+
+        For large reads: memory that the caller keeps is filled a chunk at a time. After an error it holds some of them.
+        """
+        check(offset >= 0, "offset is not negative")
+        with memoryview(buffer).cast("B") as view:
+            wanted = max(0, min(len(view), self.size - offset))
+            done = 0
+            while done < wanted:
+                index, start = divmod(offset + done, self._chunk_bytes)
+                part = memoryview(self._chunk(index))[start : start + wanted - done]
+                view[done : done + len(part)] = part
+                done += len(part)
+            return wanted
 
     def chunks(self) -> Iterator[bytes]:
         """The whole plaintext in order, a chunk at a time. Raises ``Unsealable`` at the first that is not sound."""

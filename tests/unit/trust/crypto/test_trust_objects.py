@@ -91,6 +91,10 @@ def test_a_read_is_the_slice(keys: MemoryKeyStore, large: tuple[bytes, Path], of
     data, path = large
     with open_sealed(path, keys.unwrap, CONTEXT) as reader:
         assert reader.read(offset, length) == data[offset : offset + length]
+        buffer = bytearray(b"?" * length)
+        count = reader.readinto(offset, buffer)
+        assert buffer[:count] == data[offset : offset + length]
+        assert buffer[count:] == b"?" * (length - count)
 
 
 def test_reads_at_every_edge(keys: MemoryKeyStore, large: tuple[bytes, Path]):
@@ -101,8 +105,9 @@ def test_reads_at_every_edge(keys: MemoryKeyStore, large: tuple[bytes, Path]):
         ):
             for length in (0, 1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK):
                 assert reader.read(offset, length) == data[offset : offset + length]
-        with pytest.raises(InvariantError):
-            reader.read(-1, 1)
+        for read in (lambda: reader.read(-1, 1), lambda: reader.read(0, -1), lambda: reader.readinto(-1, bytearray(1))):
+            with pytest.raises(InvariantError):
+                read()
 
 
 def test_several_threads_read_one_object(keys: MemoryKeyStore, large: tuple[bytes, Path]):
