@@ -1,7 +1,8 @@
 """Keys, aliases and grants in the database: rows in, records out, and the look-up of a key by what a request calls it.
 
 Records of keys are remembered until any process commits anything (``Database.version``), so a key disabled elsewhere
-is found disabled by the next request (on PostgreSQL within half a second). Not covered: who may see a key; the callers decide that.
+is found disabled by the next request (on PostgreSQL within half a second). Not covered: who may see a key; the callers
+decide that.
 """
 
 from __future__ import annotations

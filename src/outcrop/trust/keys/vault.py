@@ -3,8 +3,7 @@
 Each object has a data key of its own, wrapped under a customer's key or the account's default key, and is bound to its
 ARN, account and version: moved to another place or another tenant it does not open. A disabled key closes every object
 under it at once in every process (on PostgreSQL within half a second), open readers included; enabling it opens them
-again. A destroyed key closes them for
-good, wherever copies of the files lie: that is how a tenant's data is erased.
+again. A destroyed key closes them for good, wherever copies of the files lie: that is how a tenant's data is erased.
 
 Not covered: whether the caller may use a key, which the service decides before it names one here; which version of an
 object is the newest, which its owner records; and plaintext that was read already, in memory or elsewhere.
