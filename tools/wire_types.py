@@ -44,7 +44,7 @@ def literal(value: object) -> str:
 
 
 def snake(wire: str) -> str:
-    """The attribute name for a member: ``topP`` is ``top_p``; a keyword or a name that the module uses gets a trailing underscore."""
+    """The attribute for a member: ``topP`` is ``top_p``; a keyword or a name the module uses gets an underscore."""
     name = re.sub(r"\W", "_", wire)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)

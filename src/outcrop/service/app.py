@@ -10,6 +10,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from outcrop.base.clock import Clock
@@ -89,7 +90,15 @@ class App:
             await send({"type": "websocket.close", "code": 1003})
             return
         request_id = str(uuid.uuid4())
-        head = RawRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], b"")
+        head = RawRequest(
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            scope["headers"],
+            b"",
+            (scope.get("client") or ("",))[0],
+            scope["scheme"],
+        )
         with self._room.share() as share:
             try:
                 body = await self._read_body(head, request_id, receive, share)
@@ -102,7 +111,7 @@ class App:
                 reply = self._routes.fault(head)(to_aws(error, "", request_id), request_id)
                 await _send(reply, request_id, send, close=True)
                 return
-            request = RawRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
+            request = replace(head, body=body)
             await self._answer(request, request_id, receive, send)
 
     async def _answer(self, request: RawRequest, request_id: str, receive: Receive, send: Send) -> None:

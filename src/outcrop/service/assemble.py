@@ -8,6 +8,8 @@ from outcrop.base.clock import Clock, SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import NotFound, UserError
 from outcrop.models.registry import ModelRegistry
+from outcrop.service.access import Access, Denials
+from outcrop.service.access.resources import Resources
 from outcrop.service.app import App
 from outcrop.service.config import ServiceConfig
 from outcrop.service.hosting import EngineFactory, ModelHost, paged_engines
@@ -79,5 +81,12 @@ def assemble(
         replay=ReplayCache(clock.now()) if trust.settings.profile == "strict" else None,
     )
     routes = Routes()
-    pipeline = Pipeline(routes, authenticator, Context(host, clock, trust))
+    access = Access(
+        trust.identity,
+        Resources(host, clock, trust.identity, trust.keys),
+        clock,
+        Denials(config.data),
+        trust.identity.organisation.organisation_path,
+    )
+    pipeline = Pipeline(routes, authenticator, access, Context(host, clock, trust))
     return Service(App(pipeline, routes, clock, config.limits), host, deployment, trust, first_key)

@@ -56,6 +56,7 @@ class Endpoint:
     fault: Callable[[AwsError, str], Reply]
     also_signed_for: frozenset[str] = frozenset()
     """Further signing names that clients of the operation use."""
+    built: bool = True
     signed: bool = True
     """Whether a request must prove its sender; where not, what it carries is the proof and the sender is anonymous."""
 
@@ -96,6 +97,7 @@ def _aws_endpoint(operation: Operation) -> Endpoint:
         act=HANDLERS[operation.service][operation.name] if operation.built else refuse,
         encode=lambda output, request_id: Reply(*codec.encode_output(operation, output, request_id)),
         fault=aws_fault,
+        built=operation.built,
         signed=operation.signed,
     )
 

@@ -14,6 +14,8 @@ class RawRequest:
     """A request as received: nothing decoded, nothing normalised. Header names are lower-case.
 
     ``raw_path`` keeps its percent-encoding and trailing slash, because routing and signatures both need them.
+    ``peer`` is the address at the other end of the connection, empty where it has none (a Unix socket): a proxy's
+    where one stands between, since what a proxy says of its clients is not believed. ``scheme`` is the connection's.
     """
 
     method: str
@@ -21,6 +23,8 @@ class RawRequest:
     raw_query: bytes
     headers: Headers
     body: bytes
+    peer: str = ""
+    scheme: str = "http"
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""

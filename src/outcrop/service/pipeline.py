@@ -1,19 +1,19 @@
 """The life of a request, readable on one screen.
 
-    size cap -> route on the raw path -> verify the sender -> decode -> act -> encode
+    size cap -> route on the raw path -> verify the sender -> decode -> decide -> act -> encode
 
-The size cap is the application's, before the body is in memory; before a large one it asks for ``refusal``. Policy
-decisions, quotas, guardrails and audit will be further stages of this list. A stage that refuses raises; the error is
-told in the shape of the surface that was asked.
+The size cap is the application's, before the body is in memory; before a large one it asks for ``refusal``. A stage
+that refuses raises; the error is told in the shape of the surface that was asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from outcrop.service.access import Access, Asking
 from outcrop.service.endpoints import Endpoint
 from outcrop.service.faults import to_aws
 from outcrop.service.http import RawRequest, Reply
@@ -21,6 +21,7 @@ from outcrop.service.operations.base import Caller, Context
 from outcrop.service.routing import Routes
 from outcrop.service.wire.router import Match
 from outcrop.trust.identity import Authenticator, Principal, SignedRequest
+from outcrop.trust.policy import ContextValue
 
 T = TypeVar("T")
 
@@ -39,18 +40,21 @@ class Call:
     match: Match | None = None
     principal: Principal | None = None
     input: Any = None
+    keys: Mapping[str, ContextValue] = field(default_factory=dict)
+    """Condition keys: what is known of the request beside its input."""
     output: Any = None
     reply: Reply | None = None
 
 
 class Pipeline:
-    """The stages over one set of routes and one authenticator."""
+    """The stages over one set of routes, one authenticator and one set of policies."""
 
-    def __init__(self, routes: Routes, authenticator: Authenticator, context: Context) -> None:
+    def __init__(self, routes: Routes, authenticator: Authenticator, access: Access, context: Context) -> None:
         self._routes = routes
         self._authenticator = authenticator
+        self._access = access
         self._context = context
-        self.stages = (self.route, self.verify, self.decode, self.act, self.encode)
+        self.stages = (self.route, self.verify, self.decode, self.decide, self.act, self.encode)
 
     async def run(self, request: RawRequest, request_id: str) -> Reply:
         """The reply to ``request``; every failure becomes a typed one."""
@@ -113,11 +117,20 @@ class Pipeline:
         assert endpoint is not None
         call.input = await _by_size(call.request, lambda: endpoint.decode(call.request, call.match))
 
+    async def decide(self, call: Call) -> None:
+        """Whether the sender may do this, to what it names; an operation that is not built has nothing to decide."""
+        endpoint = call.endpoint
+        assert endpoint is not None
+        assert call.principal is not None
+        if endpoint.built:
+            asking = Asking(call.principal, call.request, call.request_id, call.input)
+            call.keys = self._access.decide(endpoint.name, asking)
+
     async def act(self, call: Call) -> None:
         """The operation itself."""
         assert call.endpoint is not None
         assert call.principal is not None
-        caller = Caller(call.principal, call.request_id, call.started_s)
+        caller = Caller(call.principal, call.request_id, call.started_s, call.keys)
         call.output = await call.endpoint.act(self._context, caller, call.input)
 
     async def encode(self, call: Call) -> None:

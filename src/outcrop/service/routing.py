@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from outcrop.service.access.table import require_complete
 from outcrop.service.endpoints import (
     VENDOR,
     VENDOR_BELOW,
@@ -19,11 +20,13 @@ from outcrop.service.wire.router import Match, Router, target_headers
 
 
 class Routes:
-    """All endpoints of the service."""
+    """All endpoints of the service. ``InvariantError`` where one is built and no permission is known for it."""
 
     def __init__(self) -> None:
         self._router = Router()
         self._aws = aws_endpoints()
+        every = (*self._aws.values(), *VENDOR.values(), *VENDOR_BELOW.values())
+        require_complete(endpoint.name for endpoint in every if endpoint.built)
 
     def find(self, request: RawRequest) -> tuple[Endpoint, Match | None]:
         """What answers ``request``, with the labels of its path; ``NoRoute`` where nothing does."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from outcrop.base.clock import Clock
@@ -12,6 +12,7 @@ from outcrop.service.http import Reply
 from outcrop.service.trusted import Trust
 from outcrop.service.wire.model import Shape
 from outcrop.trust.identity import Principal
+from outcrop.trust.policy import ContextValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,15 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request as an operation sees it: who asks, under which id, since when (monotonic seconds)."""
+    """One request as an operation sees it: who asks, under which id, since when (monotonic seconds).
+
+    ``keys`` are the condition keys that hold for the request, for decisions that the operation makes itself.
+    """
 
     principal: Principal
     request_id: str
     started_s: float
+    keys: Mapping[str, ContextValue] = field(default_factory=dict)
 
     def latency_ms(self, clock: Clock) -> int:
         """Milliseconds since the request came in."""
