@@ -1,10 +1,10 @@
 """The only room that imports hash, signature and certificate libraries, so that a review of them is a review of this.
 
 Re-exported here are hashes and message authentication codes (``hashes``) and random tokens (``tokens``), which import
-the standard library only. The rest is imported by its module: ``aead`` seals small messages and ``objects`` files of any
-size, under keys that ``keystores`` makes and wraps; ``kdf`` derives keys, ``signatures`` signs, ``jwt`` verifies OpenID
-Connect tokens, ``ca`` is a private certificate authority, ``secret`` holds what must not show, and ``module`` says which
-cryptographic module all of it runs in. docs/decisions/0008-sealing.md says why the formats are as they are.
+the standard library only. The rest is imported by its module: ``aead`` seals small messages and ``objects`` files of
+any size, under keys that ``keystores`` makes and wraps; ``kdf`` derives keys, ``signatures`` signs, ``jwt`` verifies
+OpenID Connect tokens, ``ca`` is a private certificate authority, ``secret`` holds what must not show, and ``module``
+says which cryptographic module all of it runs in. docs/decisions/0008-sealing.md says why the formats are as they are.
 
 Not covered: the keys and plaintexts in this process's memory, which root can read and Python cannot wipe.
 """

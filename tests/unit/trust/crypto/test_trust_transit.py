@@ -65,6 +65,10 @@ def test_a_refused_token_is_told_without_the_token(transit: TransitServer):
     with pytest.raises(KeyStoreUnavailable, match="refuses the token") as caught:
         opened(transit).names()
     assert "canary" not in str(caught.value)
+    transit.token_file.write_bytes(b"s.canary\xff")
+    with pytest.raises(KeyStoreUnavailable, match="ValueError") as caught:
+        opened(transit).names()
+    assert "canary" not in str(caught.value)
     transit.token_file.write_text(TOKEN)  # an agent renews it: no restart
     assert opened(transit).names() == []
 
@@ -136,13 +140,14 @@ def test_no_server_and_no_trust_in_it(transit: TransitServer, tmp_path: Path):
         "ftp://127.0.0.1",
         "https://",
         "https://h/path",
-        "https://u:p@h",
+        "https://u:canary@h",
         "",
     ],
 )
 def test_addresses_that_are_refused(address: str, tmp_path: Path):
-    with pytest.raises(UserError, match="not the address"):
+    with pytest.raises(UserError, match="not the address") as caught:
         TransitKeyStore(address, tmp_path / "token")
+    assert "canary" not in str(caught.value)
 
 
 def test_plain_http_is_for_loopback_only(tmp_path: Path):

@@ -198,7 +198,8 @@ class Pkcs11KeyStore(KeyStore):
                     self._opened = self._log_in()
                 yield self._opened
             except token_library.PKCS11Error as error:
-                self._opened = None
+                if isinstance(error, _not_well()):
+                    self._opened = None
                 raise self._unavailable(error) from None
 
     def _log_in(self) -> Session:
@@ -283,15 +284,9 @@ def _choose(wanted: str, offered: set[Mechanism]) -> int:
     )
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn a token's refusal to decrypt into ``Unsealable``, and leave what says that the token is not well.
-
-    Tokens disagree on the code for a wrong tag (SoftHSM: CKR_GENERAL_ERROR), so the list is of the other kind.
-    """
-    try:
-        yield
-    except (
+def _not_well() -> tuple[type[Exception], ...]:
+    """What a token or its session answers when it is not well, whatever it was asked."""
+    return (
         token_library.DeviceError,
         token_library.DeviceMemory,
         token_library.DeviceRemoved,
@@ -302,9 +297,20 @@ def _refusals() -> Iterator[None]:
         token_library.SessionHandleInvalid,
         token_library.TokenNotPresent,
         token_library.UserNotLoggedIn,
-    ):
-        raise
-    except token_library.PKCS11Error:
+    )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn a token's refusal to decrypt into ``Unsealable``, and leave what says that the token is not well.
+
+    Tokens disagree on the code for a wrong tag (SoftHSM: CKR_GENERAL_ERROR), so the list is of the other kind.
+    """
+    try:
+        yield
+    except token_library.PKCS11Error as error:
+        if isinstance(error, _not_well()):
+            raise
         raise Unsealable from None
 
 

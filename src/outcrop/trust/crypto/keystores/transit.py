@@ -74,17 +74,10 @@ class TransitKeyStore(KeyStore):
 
         Raises ``UserError`` for an address or mount that cannot be one.
         """
-        parts = urlsplit(address)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
-        if not secure or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username:
-            raise UserError(
-                f"{address!r} is not the address of a transit server.",
-                "Give https://HOST:PORT; http is for loopback addresses only.",
-            )
+        secure, self._host, self._port = _parsed(address)
         if not MOUNT.match(mount):
             raise UserError(f"{mount!r} is not the mount of a transit engine.", "Give a path such as transit.")
-        self._host, self._port = parts.hostname, parts.port or 8200
-        self._tls = _tls_context(ca_file) if parts.scheme == "https" else None
+        self._tls = _tls_context(ca_file) if secure else None
         self._token_file, self._mount, self._namespace, self._timeout_s = token_file, mount, namespace, timeout_s
 
     def create(self, name: str) -> MasterKey:
@@ -178,7 +171,8 @@ class TransitKeyStore(KeyStore):
 
     def _ask(self, method: str, path: str, body: dict[str, Json] | None = None) -> dict[str, Json]:
         """The ``data`` of the server's answer. No message has anything of the token or of a body."""
-        headers = {"X-Vault-Token": read_secret_file(self._token_file).reveal_text(), "X-Vault-Request": "true"}
+        token = read_secret_file(self._token_file)
+        headers = {"X-Vault-Request": "true"}
         if self._namespace:
             headers["X-Vault-Namespace"] = self._namespace
         if self._tls is not None:
@@ -188,6 +182,7 @@ class TransitKeyStore(KeyStore):
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
         try:
+            headers["X-Vault-Token"] = token.reveal_text()
             content = None if body is None else json.dumps(body).encode()
             connection.request(method, f"/v1/{self._mount}/{path}", content, headers)
             answer = connection.getresponse()
@@ -249,6 +244,23 @@ def _ciphertext(wrapped: bytes) -> tuple[str, str]:
 
 def _context(context: Mapping[str, str]) -> str:
     return base64.b64encode(bytes.fromhex(sha256_hex(encode_context(context)))).decode()
+
+
+def _parsed(address: str) -> tuple[bool, str, int]:
+    """Whether TLS is spoken, the host and the port; ``UserError`` for what is no address to trust keys to."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or 8200
+    except ValueError:  # a port or brackets that are none
+        parts, host, port = urlsplit(""), None, 0
+    secure = parts.scheme == "https"
+    allowed = secure or (parts.scheme == "http" and _is_loopback(host))
+    if not allowed or not host or parts.path not in ("", "/") or parts.query or parts.username:
+        raise UserError(
+            "This is not the address of a transit server.",  # not shown: it may carry a password
+            "Give https://HOST:PORT; http is for loopback addresses only.",
+        )
+    return secure, host, port
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
