@@ -155,6 +155,24 @@ def test_a_variable_without_a_value_does_not_match(operator, effect):
     assert holds(operator, "${aws:SourceArn}", {"k:v": ARN, "aws:SourceArn": ARN}, effect)
 
 
+TEXTUAL = [name for name, *_ in CASES if name.startswith(("String", "Arn"))]
+
+
+@pytest.mark.parametrize("operator", TEXTUAL)
+@pytest.mark.parametrize("effect", Effect)
+def test_variables_stand_in_every_operator_on_texts(operator, effect):
+    negated = operator in NEGATED
+    assert holds(operator, "${k:w}", {"k:v": ARN, "k:w": ARN}, effect) is not negated
+    assert holds(operator, "${k:w}", {"k:v": ARN, "k:w": ARN + "2"}, effect) is negated
+
+
+@pytest.mark.parametrize("operator", TEXTUAL)
+def test_wildcards_stand_in_like_and_arn_operators_only(operator):
+    wild = "Like" in operator or operator.startswith("Arn")
+    found = holds(operator, ARN[:-1] + "?", {"k:v": ARN})
+    assert found is (wild if operator not in NEGATED else not wild)
+
+
 def test_a_variables_value_is_no_wildcard_in_conditions():
     assert not holds("StringLike", "${aws:username}", {"k:v": "bob", "aws:username": "*"})
     assert holds("StringLike", "${aws:username}*", {"k:v": "*bob", "aws:username": "*"})
@@ -202,10 +220,12 @@ TIMES = {
     "23:59:59Z": True,
     "23:59:60Z": True,
     "00:00:61Z": False,
+    "23:00:00Z": True,
     "24:00:00Z": False,
     "00:60:00Z": False,
     "10:00:00+23:59": True,
     "10:00:00+24:00": False,
+    "10:59:00+00:59": True,
     "10:00:00+00:60": False,
 }
 
