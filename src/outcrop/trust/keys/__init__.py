@@ -1,12 +1,13 @@
 """Customer-managed keys, and the vault through which what a tenant owns is sealed under them.
 
 ``KeyService`` holds the KMS keys of all accounts: their states, versions, aliases, grants and policies in the database,
-their material in a key store. ``Vault`` writes and reads files under a tenant's key. Who may do what is decided by the
-service, from the policy and the grants that this room keeps.
+their material in a key store; ``KeyReaper`` does what falls due. ``Vault`` writes and reads files under a tenant's key.
+Who may do what is decided by the service, from the policy and the grants that this room keeps.
 """
 
 from outcrop.base.errors import KeyRefused
 from outcrop.trust.keys.lifecycle import DEFAULT_ALIAS, Reaped
+from outcrop.trust.keys.reaper import KeyReaper
 from outcrop.trust.keys.records import (
     Alias,
     Grant,
@@ -28,6 +29,7 @@ __all__ = [
     "Grant",
     "Key",
     "KeyManager",
+    "KeyReaper",
     "KeyRefused",
     "KeyService",
     "KeySpec",

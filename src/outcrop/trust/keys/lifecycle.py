@@ -182,17 +182,11 @@ class Lifecycle:
         self._unfinished.finish_all()
         done = []
         for key in self._rows.in_states(KeyState.PENDING_DELETION):
-            if key.deletion_at is not None and key.deletion_at <= now and self._begin_destruction(key.key_id, now):
-                self._unfinished.finish(key.key_id)
-                self._withdrawn(key.key_id)
+            if key.deletion_at is not None and key.deletion_at <= now and self._done(key, self._destroy, now):
                 done.append(Reaped(key.key_id, str(key.arn), "destroyed"))
         for key in self._rows.due_for_rotation(now):
-            try:
-                self.rotate(key.key_id, RotationKind.AUTOMATIC)
-            except UserError as error:  # it stays due, and the others are not kept waiting
-                log.error("key %s was not rotated: %s", key.arn, error)
-                continue
-            done.append(Reaped(key.key_id, str(key.arn), "rotated"))
+            if self._done(key, self._rotate_yearly, now):
+                done.append(Reaped(key.key_id, str(key.arn), "rotated"))
         return done
 
     def _insert(
@@ -246,16 +240,30 @@ class Lifecycle:
         self._unfinished.finish(key_id)
         return self._known(key_id)
 
-    def _begin_destruction(self, key_id: str, now: datetime) -> bool:
-        """Whether the key is still due; from here on nothing keeps it."""
+    def _done(self, key: Key, what: Callable[[str, datetime], bool], now: datetime) -> bool:
+        """Whether it was done now; what fails is logged and stays due, and the other keys do not wait for it."""
+        try:
+            return what(key.key_id, now)
+        except UserError as error:
+            log.error("what is due for key %s is not done: %s", key.arn, error)
+            return False
+
+    def _rotate_yearly(self, key_id: str, now: datetime) -> bool:
+        self.rotate(key_id, RotationKind.AUTOMATIC)
+        return True
+
+    def _destroy(self, key_id: str, now: datetime) -> bool:
+        """Destroy a key that is still due: from the first commit on nothing keeps it."""
         with self._rows.database.transaction() as transaction:
             key = self._rows.read(transaction, key_id)
-            due = key.state is KeyState.PENDING_DELETION and key.deletion_at is not None and key.deletion_at <= now
-            if due:
-                require_edge(str(key.arn), key.state, KeyState.DESTROYING)
-                self._rows.update(transaction, key_id, state=KeyState.DESTROYING.value)
+            if key.state is not KeyState.PENDING_DELETION or key.deletion_at is None or key.deletion_at > now:
+                return False
+            require_edge(str(key.arn), key.state, KeyState.DESTROYING)
+            self._rows.update(transaction, key_id, state=KeyState.DESTROYING.value)
         point("kms.delete.promised")
-        return due
+        self._withdrawn(key_id)
+        self._unfinished.finish(key_id)
+        return True
 
     def _check_rotations(self, transaction: Transaction, key: Key) -> None:
         count = transaction.query(
