@@ -1,7 +1,7 @@
 """Bytes by offset, wherever they lie: the port through which a room reads what another room unseals for it.
 
-The model half reads weights through ``ByteSource`` and writes them through ``Vault``, so no key, cipher or principal
-ever enters it: the service gives it a vault that seals. ``FileSource`` is the plain implementation.
+The model half reads weights through ``ByteSource`` and writes them through ``SealedFiles``, so no key, cipher or
+principal ever enters it: the service hands it both. ``FileSource`` is a plain file.
 
 Not covered: what was read lies in this process's memory as it is.
 """
@@ -38,7 +38,7 @@ class ByteSink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-class Vault(Protocol):
+class SealedFiles(Protocol):
     """Keeps files in a form that only it can read.
 
     ``labels`` say what a file is (whose, of what, which version); the same ones must be given to open it, so files

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from outcrop.base.arn import account_id
+from outcrop.base.clock import SystemClock
+from outcrop.base.deployment import Deployment
+from outcrop.base.errors import UserError
 from outcrop.base.files import make_private_directory
 from outcrop.models.registry import ModelInfo, ModelRegistry
 
@@ -38,6 +44,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     )
     importing.add_argument("directory", type=Path, metavar="DIR", help="the directory that has config.json")
     importing.add_argument("--id", metavar="ID", help="the model id (default: local.<name of DIR>-v1:0)")
+    importing.add_argument("--owner", metavar="ACCOUNT", help="the only account that sees the model (default: all do)")
+    importing.add_argument(
+        "--seal", action="store_true", help="encrypt the weights under the owner's key; needs --owner"
+    )
+    importing.add_argument(
+        "--key", metavar="KEY", help="with --seal: id, ARN or alias of the owner's KMS key (default: its account's own)"
+    )
     importing.set_defaults(run=run_import)
 
     listing = verbs.add_parser(
@@ -86,11 +99,15 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    progress = _Progress()
-    try:
-        info = _registry(args).import_directory(args.directory, args.id, progress=progress)
-    finally:
-        progress.close()
+    if args.seal and args.owner is None:
+        raise UserError("--seal needs an owner, whose key seals the weights.", "Name the account with --owner.")
+    if args.key is not None and not args.seal:
+        raise UserError("--key says what to seal the weights under.", "Add --seal, or leave --key out.")
+    owner = None if args.owner is None else account_id(args.owner)
+    with contextlib.ExitStack() as stack:
+        registry = stack.enter_context(_with_keys(args)) if args.seal else _registry(args)
+        progress = stack.enter_context(contextlib.closing(_Progress()))
+        info = registry.import_directory(args.directory, args.id, owner=owner, seal=args.seal, progress=progress)
     if args.json:
         return _print_json(_document(info))
     print(f"Imported {info.model_id}: {info.architecture}, {_count(info.parameters)} parameters, {info.dtype}.")
@@ -189,6 +206,22 @@ class _Progress:
 def _registry(args: argparse.Namespace) -> ModelRegistry:
     make_private_directory(args.data)  # keys will lie beside the models
     return ModelRegistry(args.data / MODELS_FOLDER)
+
+
+@contextlib.contextmanager
+def _with_keys(args: argparse.Namespace) -> Iterator[ModelRegistry]:
+    """The registry with the data directory's keys at hand; ``NotFound`` where no deployment has been made."""
+    from outcrop.service.sealing import VaultedFiles  # noqa: PLC0415 - heavy: only sealing needs the trust rooms
+    from outcrop.service.trusted import Trust  # noqa: PLC0415
+
+    deployment = Deployment.load(args.data)
+    trust = Trust.open(args.data, deployment, SystemClock())
+    try:
+        yield ModelRegistry(
+            args.data / MODELS_FOLDER, sealed_files=VaultedFiles(trust.vault, deployment.scope, args.key)
+        )
+    finally:
+        trust.close()
 
 
 def _document(info: ModelInfo) -> dict[str, Any]:

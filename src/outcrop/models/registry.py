@@ -5,8 +5,8 @@ place. The rename is the registration: before it nothing is listed, after it eve
 folder whose importer has died is swept by the next ``ModelRegistry``.
 
 An imported model may have an owner: an opaque text that the registry keeps and hands back, and that others decide by
-who may see it. Its weights may be sealed by a ``Vault``: then no plain copy of them is ever in ``root``, and they are
-read into memory instead of mapped. Everything else of a sealed model (configuration, tokenizer, template, card) is
+who may see it. Its weights may be sealed by ``SealedFiles``: then no plain copy of them is ever in ``root``, and they
+are read into memory instead of mapped. Everything else of a sealed model (configuration, tokenizer, template, card) is
 plain.
 
 Layout of ``root``: one folder for each imported model (its id with ``+`` for ``:``) with the files of the original
@@ -30,10 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from outcrop.base.blobs import Vault
+from outcrop.base.blobs import SealedFiles
 from outcrop.base.errors import AlreadyExists, ModelRefused, NotFound, TemplateRefused, UserError
 from outcrop.base.files import sync_directory, write_atomic
 from outcrop.models.chat import ChatTemplate
+from outcrop.models.checkpoint import weight_files
 from outcrop.models.config import DecoderConfig
 from outcrop.models.files import read_json_object
 from outcrop.models.importing import Progress, Sealed, check_model, copy_model, describe, no_progress, source_files
@@ -102,12 +103,12 @@ class ModelRegistry:
     """Names to models. Several processes may use one ``root`` at the same time.
 
     ``root`` is the models folder of the data directory; it is made where it is missing. Looking a name up costs one
-    ``stat`` while nothing changes. ``vault`` is needed to seal models and to load sealed ones.
+    ``stat`` while nothing changes. ``sealed_files`` is needed to seal models and to load sealed ones.
     """
 
-    def __init__(self, root: Path, bundled: Path = BUNDLED, *, vault: Vault | None = None) -> None:
+    def __init__(self, root: Path, bundled: Path = BUNDLED, *, sealed_files: SealedFiles | None = None) -> None:
         self._root = root
-        self._vault = vault
+        self._sealed_files = sealed_files
         infos = [_read_info(record.parent, "bundled") for record in sorted(bundled.glob(f"*/{RECORD_FILE}"))]
         self._bundled = {info.model_id: info for info in infos}
         self._cached: _Snapshot | None = None
@@ -129,7 +130,7 @@ class ModelRegistry:
         that is taken. After any error nothing is registered and nothing stays behind. ``seal`` is for models with an
         ``owner``.
         """
-        if seal and (owner is None or self._vault is None):
+        if seal and (owner is None or self._sealed_files is None):
             raise UserError("Only a model with an owner can be sealed, and only where there are keys.")
         model_id = default_model_id(source) if model_id is None else check_model_id(model_id)
         self._refuse_taken(model_id)
@@ -183,13 +184,14 @@ class ModelRegistry:
         from outcrop.models.weights import load_decoder  # noqa: PLC0415 - listing models needs no PyTorch
 
         info = self.get(model_id)
-        opener = None
-        if info.sealed:
-            labels = _labels(info.model_id, {"owner": info.owner, "resource_id": info.resource_id})
-            opener = self._opener(labels)
+        opener = self._opener_of(info) if info.sealed else None
         decoder = load_decoder(info.directory, dtype, scan=False, opener=opener)
         tokenizer = Tokenizer.load(info.directory)
         return LoadedModel(info, decoder.config, decoder, tokenizer, ChatTemplate.load(info.directory))
+
+    def check_unsealed(self, info: ModelInfo) -> None:
+        """Raise what opening a sealed model's weights raises, for instance because a key was taken away."""
+        self._opener_of(info)(weight_files(info.directory)[0]).close()
 
     def remove(self, model_id: str) -> None:
         """Forget an imported model and delete its files. Who has it loaded may go on using it."""
@@ -241,18 +243,21 @@ class ModelRegistry:
             self._write_aliases(aliases)
 
     def _sealed(self, labels: Mapping[str, str]) -> Sealed:
-        vault = self._vault
-        assert vault is not None
-        return lambda path, size_bytes: vault.create(path, {**labels, "file": path.name}, size_bytes)
+        sealed_files = self._sealed_files
+        assert sealed_files is not None
+        return lambda path, size_bytes: sealed_files.create(path, {**labels, "file": path.name}, size_bytes)
+
+    def _opener_of(self, info: ModelInfo) -> Opener:
+        return self._opener(_labels(info.model_id, {"owner": info.owner, "resource_id": info.resource_id}))
 
     def _opener(self, labels: Mapping[str, str]) -> Opener:
-        vault = self._vault
-        if vault is None:
+        sealed_files = self._sealed_files
+        if sealed_files is None:
             raise ModelRefused(
                 f"The weights of {labels['model']} are sealed, and there are no keys here.",
                 "Open them with the key store that they were sealed with.",
             )
-        return lambda path: vault.open(path, {**labels, "file": path.name})
+        return lambda path: sealed_files.open(path, {**labels, "file": path.name})
 
     def _snapshot(self) -> _Snapshot:
         """Models and aliases as they are now; every change to them changes the time stamp of ``root``."""

@@ -190,7 +190,7 @@ class ModelHost:
         A model removed and imported anew under its old id is loaded anew; what the old one was answering goes on,
         and its memory is held until the service ends.
         """
-        info, version = self._recently_resolved(name, account)
+        info, version = await self._recently_resolved(name, account)
         task = self._served.get((info.model_id, version))
         if task is None or (task.done() and task.exception() is not None):
             task = asyncio.create_task(asyncio.to_thread(self._load, info), name=f"load {info.model_id}")
@@ -198,11 +198,12 @@ class ModelHost:
         # Shielded: a caller that goes away must not stop the load that others wait for.
         return await asyncio.shield(task)
 
-    def _recently_resolved(self, name: str, account: AccountId | None) -> tuple[ModelInfo, int]:
+    async def _recently_resolved(self, name: str, account: AccountId | None) -> tuple[ModelInfo, int]:
         """As ``resolve``, but the disk is asked once a second at most: names are resolved with every request.
 
-        The number tells imports of one id apart. Only what was found is remembered, and for its account only: what
-        does not exist and what is somebody else's take the same way every time.
+        The number tells imports of one id apart. The key of a sealed model must be usable each time. Only what was
+        found is remembered, and for its account only: what does not exist and what is somebody else's take the same
+        way every time.
         """
         now_s = self._clock.monotonic_s()
         known = self._known.get((name, account))
@@ -210,6 +211,8 @@ class ModelHost:
             if len(self._known) >= KNOWN_NAMES_MAX:
                 self._known.clear()
             info = self.resolve(name, account)
+            if info.sealed:
+                await asyncio.to_thread(self._registry.check_unsealed, info)
             known = self._known[(name, account)] = (now_s + KNOWN_FOR_S, info, info.directory.stat().st_mtime_ns)
         return known[1:]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,12 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from outcrop.base.arn import account_id
-from outcrop.base.clock import SystemClock
 from outcrop.inference.base import EngineConfig, EngineStats
 from outcrop.models.registry import ModelRegistry
 from outcrop.service import assemble, hosting
 from outcrop.service.isolation import CacheScopes
-from outcrop.service.trusted import Trust
 from serving import TINY_MODEL_ID, Running, running_service, write_tiny_model
 
 OTHER = "111122223333"
@@ -62,10 +61,17 @@ class Tenants:
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
     data = tmp_path_factory.mktemp("isolation") / "data"
     engines = hosting.paged_engines(EngineConfig(max_batch_requests=4))
-    with running_service(data, engines) as service:  # type: ignore[arg-type]
-        trust = Trust.open(data, SystemClock())
-        issued = trust.identity.ensure_account("aws", OTHER)
-        trust.close()
+    made: list[assemble.Service] = []
+    assembled = assemble.assemble
+
+    def kept(*given, **named) -> assemble.Service:
+        made.append(assembled(*given, **named))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr(assemble, "assemble", kept)
+        service = stack.enter_context(running_service(data, engines))  # type: ignore[arg-type]
+        issued = made[0].identity.ensure_account("aws", OTHER)
         assert issued is not None
         registry = ModelRegistry(data / assemble.MODELS_FOLDER)
         registry.import_directory(write_tiny_model(data.with_name("owned") / "tiny"), OWNED, owner=OTHER)
