@@ -137,7 +137,7 @@ class Grants:
 
         ``context`` is ``None`` for operations that have no encryption context: constraints do not bear on those.
         """
-        for grant in self._rows.grants(key.key_id):
+        for grant in self._rows.grants_to(key.key_id, requester.arn, requester.role_arn):
             if operation in grant.operations and _is(requester, grant.grantee) and _fits(grant, operation, context):
                 return grant
         return None

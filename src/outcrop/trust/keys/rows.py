@@ -105,12 +105,12 @@ class KeyRows:
             raise no_key(str(arn)) if owner == account else foreign_key(named)
         return key
 
-    def list_keys(self, account: str, after: str = "", limit: int = 1000) -> list[Key]:
-        """The account's keys that exist, by id, from the one after ``after``."""
+    def list_keys(self, account: str) -> list[Key]:
+        """The account's keys that exist, by id."""
         rows = self.database.query(
-            "SELECT * FROM kms_keys WHERE account = :account AND key_id > :after"
-            " AND state NOT IN ('Destroying', 'Destroyed') ORDER BY key_id LIMIT :limit",
-            {"account": account, "after": after, "limit": limit},
+            "SELECT * FROM kms_keys WHERE account = :account"
+            " AND state NOT IN ('Destroying', 'Destroyed') ORDER BY key_id",
+            {"account": account},
         )
         return [self._key(row) for row in rows]
 
@@ -173,6 +173,14 @@ class KeyRows:
     def grants(self, key_id: str) -> list[Grant]:
         """A key's grants, by id."""
         rows = self.database.query("SELECT * FROM kms_grants WHERE key_id = :id ORDER BY grant_id", {"id": key_id})
+        return [_grant(row) for row in rows]
+
+    def grants_to(self, key_id: str, own: str, behind: str) -> list[Grant]:
+        """A key's grants to one of two ARNs (a session and its role; the second may be empty), by id."""
+        rows = self.database.query(
+            "SELECT * FROM kms_grants WHERE key_id = :id AND grantee IN (:own, :behind) ORDER BY grant_id",
+            {"id": key_id, "own": own, "behind": behind},
+        )
         return [_grant(row) for row in rows]
 
     def retirable_grants(self, principal: str) -> list[Grant]:

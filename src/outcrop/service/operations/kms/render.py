@@ -32,9 +32,9 @@ class Page(Generic[T]):
 
 
 def page(entries: Sequence[T], name: Callable[[T], str], limit: int | None, marker: str | None) -> Page[T]:
-    """The page of ``entries``, which are in the order of their ``name``, after the entry that ``marker`` names."""
+    """The page of ``entries``, in the order of their ``name``, after the entry that ``marker`` names."""
     after = "" if marker is None else _named_by(marker)
-    rest = [entry for entry in entries if name(entry) > after]
+    rest = sorted((entry for entry in entries if name(entry) > after), key=name)
     size = limit or PAGE
     more = len(rest) > size
     return Page(rest[:size], _marker(name(rest[size - 1])) if more else None)
