@@ -15,10 +15,8 @@ from typing import Any
 
 from outcrop.base.clock import Clock
 from outcrop.service.config import Limits
-from outcrop.service.faults import to_aws
 from outcrop.service.http import RawRequest, Reply
 from outcrop.service.pipeline import Pipeline
-from outcrop.service.routing import Routes
 from outcrop.service.wire.errors import AwsError
 
 Message = MutableMapping[str, Any]
@@ -78,9 +76,8 @@ class Share:
 class App:
     """One service behind ASGI 3."""
 
-    def __init__(self, pipeline: Pipeline, routes: Routes, clock: Clock, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, clock: Clock, limits: Limits) -> None:
         self._pipeline = pipeline
-        self._routes = routes
         self._clock = clock
         self._limits = limits
         self._room = Room(limits.large_bodies_bytes)
@@ -108,7 +105,7 @@ class App:
                 await _send(refused.reply, request_id, send, close=True)
                 return
             except AwsError as error:
-                reply = self._routes.fault(head)(to_aws(error, "", request_id), request_id)
+                reply = self._pipeline.unread(head, request_id, error)
                 await _send(reply, request_id, send, close=True)
                 return
             request = replace(head, body=body)

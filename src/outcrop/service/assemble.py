@@ -11,14 +11,17 @@ from outcrop.models.registry import ModelRegistry
 from outcrop.service.access import Access, Denials
 from outcrop.service.access.resources import Resources
 from outcrop.service.app import App
+from outcrop.service.auditing import Auditor, open_audit
 from outcrop.service.config import ServiceConfig
 from outcrop.service.hosting import EngineFactory, ModelHost, paged_engines
 from outcrop.service.operations.base import Context
 from outcrop.service.pipeline import Pipeline
 from outcrop.service.routing import Routes
 from outcrop.service.trusted import Trust
+from outcrop.trust.audit.keeper import AuditKeeper
 from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
 from outcrop.trust.identity.replay import ReplayCache
+from outcrop.trust.keys import KeyReaper
 
 MODELS_FOLDER = "models"
 TLS_FOLDER = "tls"
@@ -36,6 +39,8 @@ class Service:
     host: ModelHost
     deployment: Deployment
     trust: Trust
+    audit: AuditKeeper
+    reaper: KeyReaper
     first_key: IssuedKey | None
     """The root key made at the first start: the only time its secret is in hand."""
 
@@ -45,6 +50,8 @@ class Service:
 
     async def close(self) -> None:
         await self.host.close()
+        self.reaper.close()
+        self.audit.close()
         self.trust.close()
 
 
@@ -88,5 +95,8 @@ def assemble(
         Denials(config.data),
         trust.identity.organisation.organisation_path,
     )
-    pipeline = Pipeline(routes, authenticator, access, Context(host, clock, trust))
-    return Service(App(pipeline, routes, clock, config.limits), host, deployment, trust, first_key)
+    audit = open_audit(config.data, deployment, trust, clock)
+    auditor = Auditor(audit.trail, deployment.scope, clock)
+    pipeline = Pipeline(routes, authenticator, access, auditor, Context(host, clock, trust, audit))
+    reaper = KeyReaper(trust.keys, clock)
+    return Service(App(pipeline, clock, config.limits), host, deployment, trust, audit, reaper, first_key)

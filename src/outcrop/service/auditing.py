@@ -16,20 +16,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from outcrop.base.arn import Arn, Scope
 from outcrop.base.clock import Clock
+from outcrop.base.deployment import Deployment
 from outcrop.base.errors import AuditUnavailable, UserError
 from outcrop.service.http import Reply
-from outcrop.service.pipeline import Call
+from outcrop.service.trusted import Trust
 from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.generated.operations import OPERATIONS
 from outcrop.service.wire.redact import Json, redacted, request_parameters
-from outcrop.trust.audit import Happened, Identity, Issuer, Resource, Trail, cloudtrail_event
+from outcrop.trust.audit import Happened, Identity, Issuer, Resource, Trail, TrailConfig, cloudtrail_event
 from outcrop.trust.audit.classes import ISSUES_CREDENTIALS, event_class, is_durable, is_read_only
+from outcrop.trust.audit.digests import Delivery, Destination
+from outcrop.trust.audit.index import EventIndex
+from outcrop.trust.audit.keeper import AuditKeeper
 from outcrop.trust.identity import Principal
+
+if TYPE_CHECKING:  # the pipeline asks this module, so at run time the arrow goes one way only
+    from outcrop.service.pipeline import Call
+
+AUDIT_FOLDER = "audit"
+PAGE_SECRET = "audit pages"  # noqa: S105 - its name
 
 SOURCES: Mapping[str, str] = {
     "anthropic": "bedrock-mantle",
@@ -59,6 +71,24 @@ _SECRET_MEMBER = re.compile(r"secret|token|password|plaintext|apikeyvalue|privat
 _QUOTED_VALUE = re.compile(r"alue '.*?' at", re.DOTALL)
 _CLAIMED_KEY = re.compile(rb"Credential=([A-Z0-9]{16,32})/")
 _UNAVAILABLE = "The service cannot record what it does now. Try again later."
+
+
+def open_audit(data: Path, deployment: Deployment, trust: Trust, clock: Clock) -> AuditKeeper:
+    """The trail of the data directory ``data``, open for writing: one process at a time has it.
+
+    Where the profile is ``strict`` or ``airgap``, calls that only read stop as well when the trail's disk is full.
+    """
+    strict = trust.settings.profile in ("strict", "airgap")
+    config = TrailConfig(deployment.account, deployment.region, reads_when_full=not strict)
+    trail = Trail(data / AUDIT_FOLDER, trust.sealer, config, clock)
+    try:
+        page_key = trust.secrets.get(PAGE_SECRET)[0].reveal()
+        index = EventIndex(trust.database, trail.log_directory, trail.public_keys.log, page_key, clock)
+        destination = Destination(deployment.account, deployment.region, deployment.partition)
+        return AuditKeeper(trail, index, Delivery(trail, destination, clock), clock)
+    except BaseException:
+        trail.close()
+        raise
 
 
 class Auditor:

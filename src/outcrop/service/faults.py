@@ -34,6 +34,11 @@ def invalid(message: str) -> AwsError:
     return AwsError("ValidationException", message)
 
 
+def client_gone() -> AwsError:
+    """What is recorded of a call whose client hung up before its reply; it is sent to nobody."""
+    return AwsError("RequestTimeoutException", "The client went away.")
+
+
 def malformed(detail: str) -> AwsError:
     """A model body that breaks the model's own schema, in the real service's words."""
     return invalid(

@@ -1,6 +1,6 @@
 """The life of a request, readable on one screen.
 
-    size cap -> route on the raw path -> verify the sender -> decode -> decide -> act -> encode
+    size cap -> route on the raw path -> verify the sender -> decode -> decide -> act -> encode -> record
 
 The size cap is the application's, before the body is in memory; before a large one it asks for ``refusal``. A stage
 that refuses raises; the error is told in the shape of the surface that was asked.
@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from outcrop.service.access import Access, Asking
+from outcrop.service.auditing import Auditor
 from outcrop.service.endpoints import Endpoint
-from outcrop.service.faults import to_aws
+from outcrop.service.faults import client_gone, to_aws
 from outcrop.service.http import RawRequest, Reply
 from outcrop.service.operations.base import Caller, Context
 from outcrop.service.routing import Routes
+from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.router import Match
 from outcrop.trust.identity import Authenticator, Principal, SignedRequest
 from outcrop.trust.policy import ContextValue
@@ -47,23 +49,36 @@ class Call:
 
 
 class Pipeline:
-    """The stages over one set of routes, one authenticator and one set of policies."""
+    """The stages over one set of routes, one authenticator, one set of policies and one audit trail."""
 
-    def __init__(self, routes: Routes, authenticator: Authenticator, access: Access, context: Context) -> None:
+    def __init__(
+        self, routes: Routes, authenticator: Authenticator, access: Access, auditor: Auditor, context: Context
+    ) -> None:
         self._routes = routes
         self._authenticator = authenticator
         self._access = access
+        self._auditor = auditor
         self._context = context
-        self.stages = (self.route, self.verify, self.decode, self.decide, self.act, self.encode)
+        self.stages = (self.route, self.verify, self.decode, self.decide, self.admit, self.act, self.encode)
 
     async def run(self, request: RawRequest, request_id: str) -> Reply:
-        """The reply to ``request``; every failure becomes a typed one."""
+        """The reply to ``request``; every failure becomes a typed one, and every call one event of the audit trail."""
         call = Call(request, request_id, self._context.clock.monotonic_s())
+        failure: AwsError | None = None
         try:
             for stage in self.stages:
                 await stage(call)
+        except asyncio.CancelledError:
+            self._auditor.note(call, client_gone())
+            raise
         except Exception as error:  # noqa: BLE001 - the edge: nothing may reach the client untyped
-            return self._failed(call, error)
+            failure = self._told(call, error)
+        try:
+            await self._auditor.finish(call, failure)
+        except AwsError as unrecorded:
+            failure = self._told(call, unrecorded)
+        if failure is not None:
+            return self._fault(call)(failure, request_id)
         assert call.reply is not None
         return call.reply
 
@@ -80,13 +95,28 @@ class Pipeline:
             else:
                 self._authenticator.anonymous(_signed(head))
         except Exception as error:  # noqa: BLE001 - the edge, as above
-            return self._failed(call, error)
+            return self._refused(call, error)
         return None
 
-    def _failed(self, call: Call, error: Exception) -> Reply:
-        endpoint = call.endpoint
-        fault = self._routes.fault(call.request) if endpoint is None else endpoint.fault
-        return fault(to_aws(error, endpoint.service if endpoint else "", call.request_id), call.request_id)
+    def unread(self, head: RawRequest, request_id: str, error: AwsError) -> Reply:
+        """The reply to a request whose body was too large or did not come; recorded like any other."""
+        call = Call(head, request_id, self._context.clock.monotonic_s())
+        try:
+            call.endpoint, _ = self._routes.find(head)
+        except AwsError:
+            call.endpoint = None  # the body's refusal is told, in the shape that the path asks for
+        return self._refused(call, error)
+
+    def _refused(self, call: Call, error: Exception) -> Reply:
+        failure = self._told(call, error)
+        self._auditor.note(call, failure)
+        return self._fault(call)(failure, call.request_id)
+
+    def _told(self, call: Call, error: Exception) -> AwsError:
+        return to_aws(error, call.endpoint.service if call.endpoint else "", call.request_id)
+
+    def _fault(self, call: Call) -> Callable[[AwsError, str], Reply]:
+        return self._routes.fault(call.request) if call.endpoint is None else call.endpoint.fault
 
     async def route(self, call: Call) -> None:
         """Which operation is asked for; decided on the path as received."""
@@ -125,6 +155,10 @@ class Pipeline:
         if endpoint.built:
             asking = Asking(call.principal, call.request, call.request_id, call.input)
             call.keys = self._access.decide(endpoint.name, asking)
+
+    async def admit(self, call: Call) -> None:
+        """Whether what the call does could be recorded: a full disk stops what changes something."""
+        self._auditor.begin(call)
 
     async def act(self, call: Call) -> None:
         """The operation itself."""

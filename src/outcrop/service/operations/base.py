@@ -11,17 +11,19 @@ from outcrop.service.hosting import ModelHost
 from outcrop.service.http import Reply
 from outcrop.service.trusted import Trust
 from outcrop.service.wire.model import Shape
+from outcrop.trust.audit.keeper import AuditKeeper
 from outcrop.trust.identity import Principal
 from outcrop.trust.policy import ContextValue
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The service as an operation sees it: models at work, the trust rooms, and the time."""
+    """The service as an operation sees it: models at work, the trust rooms, the audit trail, and the time."""
 
     host: ModelHost
     clock: Clock
     trust: Trust
+    audit: AuditKeeper
 
 
 @dataclass(frozen=True, slots=True)

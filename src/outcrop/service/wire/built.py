@@ -70,6 +70,6 @@ BUILT: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "UpdateKeyDescription",
             "VerifyMac",
         ),
-        "cloudtrail": (),
+        "cloudtrail": ("DescribeTrails", "GetTrailStatus", "ListPublicKeys", "LookupEvents"),
     }
 )

@@ -88,7 +88,7 @@ class Delivery:
 
     def __init__(self, trail: Trail, destination: Destination, clock: Clock) -> None:
         self._trail = trail
-        self._destination = destination
+        self.destination = destination
         self._clock = clock
         self._folder = trail.directory / FOLDER / destination.bucket
         self._state_file = trail.directory / STATE_FILE
@@ -124,7 +124,7 @@ class Delivery:
         )
 
     def _event(self, facts: dict[str, str]) -> dict[str, object]:
-        destination = self._destination
+        destination = self.destination
         return service_event(DELIVERED, facts, self._clock.now(), destination.account, destination.region)
 
     def _deliver(self, records: Iterable[tuple[int, Line]]) -> None:
@@ -133,7 +133,7 @@ class Delivery:
         for index, line in records:
             last = line.parsed()
             event = last["event"]
-            account = str(event.get("recipientAccountId") or self._destination.account)
+            account = str(event.get("recipientAccountId") or self.destination.account)
             by_account.setdefault(account, []).append((index, event))
             self._position = index + 1
         assert last is not None
@@ -141,11 +141,11 @@ class Delivery:
         for account, events in by_account.items():
             content = json.dumps({"Records": [event for _, event in events]}, separators=(",", ":")).encode()
             unique = sha256_hex(f"{self._trail.public_keys.log} {events[0][0]} {events[-1][0]}".encode())[:16].upper()
-            key = self._destination.log_key(account, moment, unique)
+            key = self.destination.log_key(account, moment, unique)
             self._write(key, gzip.compress(content, mtime=0))
             times = sorted(str(event["eventTime"]) for _, event in events)
             entry = {
-                "s3Bucket": self._destination.bucket,
+                "s3Bucket": self.destination.bucket,
                 "s3Object": key,
                 "hashValue": sha256_hex(content),
                 "hashAlgorithm": "SHA-256",
@@ -165,7 +165,7 @@ class Delivery:
         end = max(end, start + timedelta(seconds=1))  # also where the clock has stepped back
         state = self._accounts[account] = replace(state, begun=iso_time(end))
         self._save()
-        bucket, key = self._destination.bucket, self._destination.digest_key(account, end)
+        bucket, key = self.destination.bucket, self.destination.digest_key(account, end)
         times = [log[name] for log in state.logs for name in ("newestEventTime", "oldestEventTime")]
 
         def make(fingerprint: str) -> tuple[bytes, bytes]:
