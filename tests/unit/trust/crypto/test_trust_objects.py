@@ -85,7 +85,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, keys: MemoryKeyStore) -> tup
     return data, sealed(tmp_path_factory.mktemp("large"), keys, data)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.integers(min_value=0, max_value=6 * CHUNK), st.integers(min_value=0, max_value=6 * CHUNK))
 def test_a_read_is_the_slice(keys: MemoryKeyStore, large: tuple[bytes, Path], offset: int, length: int):
     data, path = large
@@ -130,7 +130,7 @@ def test_several_threads_read_one_object(keys: MemoryKeyStore, large: tuple[byte
     assert wrong == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(st.lists(st.integers(min_value=0, max_value=CHUNK + 9), max_size=8))
 def test_however_it_is_written_in_pieces(tmp_path: Path, keys: MemoryKeyStore, sizes: list[int]):
     data = content(sum(sizes))

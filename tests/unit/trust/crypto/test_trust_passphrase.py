@@ -145,18 +145,22 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_two_processes_make_keys_at_once(tmp_path: Path):
     opened(tmp_path)
     program = f"""
-        import sys
+        import sys, time
         from pathlib import Path
         from outcrop.trust.crypto.keystores.passphrase import PassphraseKeyStore
         from outcrop.trust.crypto.secret import Secret
         store = PassphraseKeyStore(Path({str(tmp_path / "keys.json")!r}), Secret({PASSPHRASE.reveal_text()!r}))
-        for number in range(10):
+        Path({str(tmp_path)!r}, "ready-" + sys.argv[1]).touch()
+        deadline = time.monotonic() + 30
+        while len(list(Path({str(tmp_path)!r}).glob("ready-*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for number in range(25):
             store.create(f"{{sys.argv[1]}}-{{number}}")
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     running = [subprocess.Popen([*command, name]) for name in ("a", "b")]
     assert [process.wait(60) for process in running] == [0, 0]
-    assert opened(tmp_path).names() == sorted(f"{name}-{number}" for name in "ab" for number in range(10))
+    assert opened(tmp_path).names() == sorted(f"{name}-{number}" for name in "ab" for number in range(25))
 
 
 def secret_file(path: Path, text: str = "a passphrase in a file\n", mode: int = 0o600) -> Path:
