@@ -11,7 +11,7 @@ object is the newest, which its owner records; and plaintext that was read alrea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +29,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class VaultReader(SealedReader):
-    """A ``SealedReader`` that looks at its key's state before every read, and stops when the key may not be used."""
+    """A ``SealedReader`` that looks at its key's state before every chunk, and stops when the key may not be used."""
 
     def __init__(
         self,
@@ -38,17 +38,13 @@ class VaultReader(SealedReader):
         context: Context,
         require: Callable[[str], object],
     ) -> None:
-        super().__init__(file, unwrap, context)
         self._require = require
+        super().__init__(file, unwrap, context)
 
-    def read(self, offset: int, length: int) -> bytes:
+    def _chunk(self, index: int) -> bytes:
+        # The one way to plaintext: whatever method reads, it reads chunks.
         self._require(self.key_name)
-        return super().read(offset, length)
-
-    def chunks(self) -> Iterator[bytes]:
-        for chunk in super().chunks():
-            self._require(self.key_name)
-            yield chunk
+        return super()._chunk(index)
 
 
 class Vault:

@@ -72,6 +72,8 @@ def test_a_disabled_key_closes_open_readers_and_other_processes_at_once(rig: Rig
     assert vault.cached_keys == 0
     for use in (
         lambda: reader.read(0, 1),
+        lambda: reader.readinto(0, bytearray(1)),
+        reader.verify,
         lambda: next(rest),
         lambda: far.read(0, 1),
         lambda: vault.open_object(path, ARN, ACCOUNT, "1"),
