@@ -44,6 +44,10 @@ VERBS = {
     "outcrop models remove",
     "outcrop models show",
     "outcrop models unalias",
+    "outcrop policy",
+    "outcrop policy check",
+    "outcrop policy explain",
+    "outcrop policy simulate",
     "outcrop trust",
     "outcrop up",
 }
