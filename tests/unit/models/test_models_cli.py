@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from model_files import make_model
 
-from outcrop.base.errors import NotFound, UserError
+from outcrop.base.clock import SystemClock
+from outcrop.base.deployment import Deployment
+from outcrop.base.errors import ModelRefused, NotFound, UserError
 from outcrop.cli import models
+from outcrop.models.registry import ModelRegistry
 
 ID = "local.fox-v1:0"
 
@@ -69,6 +72,42 @@ def test_every_verb_prints_one_json_document(tmp_path: Path, source: Path, capsy
     assert document(capsys) == {"alias": "fox", "model_id": None}
     run(tmp_path, "remove", "acme.fox-v2:0", "--json")
     assert document(capsys) == {"removed": True, "model": imported}
+
+
+def test_a_model_for_one_account_is_sealed_under_its_key(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from outcrop.service.sealing import VaultedFiles
+    from outcrop.service.trusted import Trust
+
+    with pytest.raises(NotFound, match="no deployment"):
+        run(tmp_path, "import", str(source), "--id", ID, "--owner", "111122223333", "--seal")
+    deployment = Deployment.create(tmp_path / "data")
+    assert run(tmp_path, "import", str(source), "--id", ID, "--owner", "111122223333", "--seal", "--json") == 0
+    model = document(capsys)
+    assert (model["owner"], model["sealed"]) == ("111122223333", True)
+    root = tmp_path / "data" / models.MODELS_FOLDER
+    with pytest.raises(ModelRefused, match="sealed"):
+        ModelRegistry(root).load(ID)
+    trust = Trust.open(tmp_path / "data", deployment, SystemClock())
+    assert ModelRegistry(root, sealed_files=VaultedFiles(trust.vault, deployment.scope)).load(ID)
+    trust.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seal"], "needs an owner"),
+        (["--owner", "me"], "not an account id"),
+        (["--owner", "111122223333", "--key", "alias/mine"], "Add --seal"),
+    ],
+)
+def test_owners_and_keys_that_make_no_sense_are_refused(
+    tmp_path: Path, source: Path, words: list[str], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        run(tmp_path, "import", str(source), "--id", ID, *words)
+    assert run(tmp_path, "import", str(source), "--id", ID, "--owner", "111122223333") == 0
 
 
 def test_a_dry_run_removes_nothing(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,12 @@ from outcrop.inference.base import EngineConfig, EngineStats
 from outcrop.models.registry import ModelRegistry
 from outcrop.service import assemble, hosting
 from outcrop.service.isolation import CacheScopes
+from outcrop.service.sealing import VaultedFiles
 from serving import TINY_MODEL_ID, Running, running_service, write_tiny_model
 
 OTHER = "111122223333"
 OWNED = "local.owned-v1:0"
+SEALED = "local.sealed-v1:0"
 LONG = "The quick brown fox jumps over the lazy dog. " * 6
 
 
@@ -76,6 +78,9 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
         registry = ModelRegistry(data / assemble.MODELS_FOLDER)
         registry.import_directory(write_tiny_model(data.with_name("owned") / "tiny"), OWNED, owner=OTHER)
         registry.set_alias("my-own", OWNED)
+        files = VaultedFiles(made[0].trust.vault, made[0].deployment.scope)
+        sealing = ModelRegistry(data / assemble.MODELS_FOLDER, sealed_files=files)
+        sealing.import_directory(data.with_name("owned") / "tiny", SEALED, owner=OTHER, seal=True)
         a = Tenant(service, service.account, service.access_key_id, service.secret_access_key)
         yield Tenants(a, Tenant(service, OTHER, issued.access_key_id, issued.secret_access_key))
 
@@ -197,6 +202,14 @@ def test_its_owner_lists_and_calls_a_model_by_id_arn_and_alias(tenants: Tenants)
     assert details["modelArn"] == arn
     body = '{"inputs":"Hi","parameters":{"max_new_tokens":2}}'
     assert tenants.b.client("sagemaker-runtime").invoke_endpoint(EndpointName="local-owned-v1-0", Body=body)
+
+
+def test_a_sealed_model_answers_as_its_plain_twin(tenants: Tenants) -> None:
+    plain, sealed = (tenants.b.converse("Hi", name) for name in (OWNED, SEALED))
+    assert sealed["output"] == plain["output"]
+    assert refusal(lambda: tenants.a.converse("Hi", SEALED)) == refusal(
+        lambda: tenants.a.converse("Hi", "local.nobody-v1:0")
+    )
 
 
 def test_to_others_it_is_what_an_unknown_model_is(tenants: Tenants) -> None:

@@ -11,8 +11,6 @@ from outcrop.inference.base import Completed, Generation, GenerationRequest, Sam
 from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.hosting import ModelHost, ServedModel
 from outcrop.service.operations.base import Caller
-from outcrop.service.wire.errors import AwsError
-from outcrop.trust.keys import KeyRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,6 @@ async def find_model(host: ModelHost, name: str, caller: Caller) -> ServedModel:
         return await host.get(name, caller.principal.account)
     except NotFound:
         raise invalid(INVALID_MODEL) from None
-    except KeyRefused as error:  # only its owner comes this far
-        raise AwsError("AccessDeniedException", f"The key of this model cannot be used: {error.what}") from None
 
 
 async def prompt_of(model: ServedModel, turns: Sequence[Turn]) -> tuple[int, ...]:
