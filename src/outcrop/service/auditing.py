@@ -223,11 +223,13 @@ def _response(call: Call, service: str, operation: str) -> Mapping[str, Json] | 
 
 def _without_secrets(found: Mapping[str, Json]) -> dict[str, Json]:
     """Models mark most secrets as sensitive, session tokens not: whatever is named like one is left out."""
-    kept: dict[str, Json] = {}
-    for name, value in found.items():
-        if not _SECRET_MEMBER.search(name):
-            kept[name] = _without_secrets(value) if isinstance(value, dict) else value
-    return kept
+    return {name: _plain(value) for name, value in found.items() if not _SECRET_MEMBER.search(name)}
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, dict):
+        return _without_secrets(value)
+    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _additional(call: Call, service: str) -> dict[str, Json]:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
+from audit_rig import ACCOUNT, event, trail
+from outcrop.base.arn import AccountId, Scope
+from outcrop.base.clock import SystemClock
+from outcrop.base.errors import AuditUnavailable
+from outcrop.service.auditing import Auditor
+from outcrop.service.endpoints import aws_endpoints
+from outcrop.service.http import RawRequest
+from outcrop.service.pipeline import Call
+from outcrop.service.wire.errors import AwsError
+from outcrop.trust.audit import State
+from outcrop.trust.audit.disk import Disk
 from outcrop.trust.audit.segments import signed_records
 from outcrop.trust.audit.verify import verify
 from serving import TINY_MODEL_ID, Running
@@ -185,3 +201,63 @@ def test_nothing_of_what_was_said_is_in_the_trail_and_it_holds(service: Running)
             content = path.read_bytes()
             assert CANARY.encode() not in content, path
             assert service.secret_access_key.encode() not in content, path
+
+
+def test_a_full_disk_refuses_changes_and_records_the_refusal(tmp_path: Path) -> None:
+    """The pipeline's own hook over a trail whose disk is full: 503, in the log, and reading goes on."""
+    log = trail(tmp_path, SystemClock(), disk=_FullDisk())
+    auditor = Auditor(log, Scope("aws", "us-east-1", AccountId(ACCOUNT)), SystemClock())
+    create, read = _call("iam:CreateUser"), _call("bedrock:ListFoundationModels")
+    auditor.begin(create)
+    while log.state is State.OPEN:
+        log.append(event(at=SystemClock().now()))
+    with pytest.raises(AwsError) as refused:
+        auditor.begin(create)
+    assert refused.value.status == 503
+    auditor.begin(read)
+    asyncio.run(auditor.finish(create, refused.value))
+    log.append(event("Behind", at=SystemClock().now()))  # the refusal, of nobody known, is batched: it comes first
+    last = [line.parsed()["event"] for _, line in signed_records(tmp_path / "log")][-2]
+    assert (last["eventName"], last["errorCode"]) == ("CreateUser", "ServiceUnavailableException")
+    while log.state is State.FULL:
+        try:
+            log.append(event(at=SystemClock().now()))
+        except AuditUnavailable:
+            break
+    for call in (create, read):
+        with pytest.raises(AwsError):
+            auditor.begin(call)
+    with pytest.raises(AwsError) as unrecorded:
+        asyncio.run(auditor.finish(read, None))
+    assert unrecorded.value.status == 503
+    log.close()
+
+
+class _FullDisk(Disk):
+    """A disk with room for some ten events and a reserve for some five."""
+
+    def __init__(self) -> None:
+        self.room = 13_000
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        if len(data) > self.room:
+            raise OSError(errno.ENOSPC, "full")
+        self.room -= len(data)
+        super().write(descriptor, data)
+
+    def take_reserve(self, path: Path) -> None:
+        if not path.exists():
+            if self.room < 8000:
+                raise OSError(errno.ENOSPC, "full")
+            self.room -= 5000
+            path.touch()
+
+    def give_reserve(self, path: Path) -> None:
+        self.room += 5000
+        path.unlink()
+
+
+def _call(name: str) -> Call:
+    service, _, operation = name.partition(":")
+    endpoint = replace(aws_endpoints()[service, operation], name=name)
+    return Call(RawRequest("POST", b"/", b"", [], b""), "request-1", 0.0, endpoint)
