@@ -8,7 +8,8 @@ ids, addresses and resources, and whoever may read the directory reads them all.
 
 from outcrop.trust.audit.event import Happened, Identity, Issuer, Resource, cloudtrail_event
 from outcrop.trust.audit.heads import TreeHead
-from outcrop.trust.audit.writer import State, Trail, TrailConfig
+from outcrop.trust.audit.states import State, TrailConfig
+from outcrop.trust.audit.writer import Trail
 
 __all__ = [
     "Happened",

@@ -23,9 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +42,8 @@ from outcrop.trust.audit.keys import AuditKeys, PublicKeys
 from outcrop.trust.audit.merkle import Frontier, leaf_hash
 from outcrop.trust.audit.nodes import NodeFiles
 from outcrop.trust.audit.segments import line, record, segment_name, segments
+from outcrop.trust.audit.states import State, TrailConfig, unavailable
+from outcrop.trust.audit.waiting import Entry, LoopTold, tell
 from outcrop.trust.crypto.sealer import Sealer
 
 log = logging.getLogger("outcrop.audit")
@@ -54,48 +54,12 @@ GROUP_WAIT_S = 0.005
 GROUP_EVENTS = 128
 COMMIT_EVENTS_MAX = 1024
 QUEUE_EVENTS_MAX = 8192
-SEGMENT_BYTES = 64 << 20
 HEAD_KEPT_EVERY_S = 60.0
 ROOM_SOUGHT_EVERY_S = 1.0
 CLOCK_SLACK_S = 1.0
 """A clock that steps back by less is taken as standing still; by more, it is recorded."""
 
 LOG_FOLDER, TREE_FOLDER, RESERVE_FILE, LOCK_FILE = "log", "tree", "reserve", "trail.lock"
-
-
-class State(StrEnum):
-    OPEN = "open"
-    FULL = "full"
-    """The disk is full; the reserve takes what must be said."""
-    EXHAUSTED = "exhausted"
-    """The reserve is used up as well."""
-    FAILED = "failed"
-    CLOSED = "closed"
-
-
-_WHY = {
-    State.FULL: "the disk of the audit trail is full",
-    State.EXHAUSTED: "the disk of the audit trail is full, and so is its reserve",
-    State.FAILED: "the audit trail's disk failed",
-    State.CLOSED: "the audit trail is closed",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TrailConfig:
-    """What an operator may set. ``reads_when_full`` lets calls that change nothing go on while the reserve lasts."""
-
-    account: str
-    region: str
-    reads_when_full: bool = True
-    segment_bytes: int = SEGMENT_BYTES
-
-
-@dataclass(slots=True)
-class _Entry:
-    event: bytes
-    told: Callable[[AuditUnavailable | None], None] | None = None
-    queued_s: float = field(default_factory=time.monotonic)
 
 
 class Trail:
@@ -119,7 +83,7 @@ class Trail:
         self._head_kept_s = float("-inf")
         self._sought_s = float("-inf")
         self._unstored: list[tuple[int, list[list[tuple[int, bytes]]]]] = []
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Entry] = deque()
         self._wake = threading.Condition()
         self._committing = threading.RLock()
         self._idle = False
@@ -168,7 +132,7 @@ class Trail:
         state = self._state
         if state is State.OPEN or (state is State.FULL and not mutating and self._config.reads_when_full):
             return
-        raise _unavailable(state)
+        raise unavailable(state)
 
     async def record(self, event: Mapping[str, object], *, durable: bool = True) -> None:
         """Take ``event`` into the log; with ``durable``, return when it is on the disk under a signed head.
@@ -189,13 +153,13 @@ class Trail:
             else:
                 future.set_exception(error)
 
-        self._put(_Entry(msgspec.json.encode(event), _LoopTold(loop, settle)))
+        self._put(Entry(msgspec.json.encode(event), LoopTold(loop, settle)))
         # Shielded from nothing: a caller that is cancelled stops waiting, the event is written all the same.
         await future
 
     def submit(self, event: Mapping[str, object]) -> None:
         """Take ``event`` in without waiting for the disk; raises ``AuditUnavailable`` where it cannot be queued."""
-        self._put(_Entry(msgspec.json.encode(event)))
+        self._put(Entry(msgspec.json.encode(event)))
 
     def append(self, event: Mapping[str, object]) -> None:
         """The same for a caller without an event loop; always durable."""
@@ -206,7 +170,7 @@ class Trail:
             outcome.append(error)
             done.set()
 
-        self._put(_Entry(msgspec.json.encode(event), told))
+        self._put(Entry(msgspec.json.encode(event), told))
         done.wait()
         if outcome[0] is not None:
             raise outcome[0]
@@ -215,7 +179,7 @@ class Trail:
         """Sign with fresh keys from here on, vouched for by the old ones; the new head key's id."""
         with self._committing:
             if self._state is not State.OPEN:
-                raise _unavailable(self._state)
+                raise unavailable(self._state)
             entry = self._own("RotateAuditKeys", {"oldKeyId": self.public_keys.newest("head").id})
             if (error := self._commit_or_explain([entry])) is not None:
                 raise error
@@ -285,10 +249,10 @@ class Trail:
         self._thread = threading.Thread(target=self._run, name="outcrop-audit", daemon=True)
         self._thread.start()
 
-    def _put(self, entry: _Entry) -> None:
+    def _put(self, entry: Entry) -> None:
         with self._wake:
             if self._state in (State.FAILED, State.CLOSED, State.EXHAUSTED) or self._closing:
-                raise _unavailable(State.CLOSED if self._closing else self._state)
+                raise unavailable(State.CLOSED if self._closing else self._state)
             if len(self._queue) >= QUEUE_EVENTS_MAX:
                 raise AuditUnavailable("The audit trail's queue is full.", "Try again in a moment.")
             self._queue.append(entry)
@@ -306,7 +270,7 @@ class Trail:
                 if batch:
                     self._commit_or_explain(batch)
 
-    def _gather(self) -> list[_Entry] | None:
+    def _gather(self) -> list[Entry] | None:
         """The next group; empty when it is time to look for room; ``None`` at the end."""
         with self._wake:
             while True:
@@ -330,7 +294,7 @@ class Trail:
                 if not woken and (blocked or not self._queue):
                     return []
 
-    def _commit_or_explain(self, batch: list[_Entry]) -> AuditUnavailable | None:
+    def _commit_or_explain(self, batch: list[Entry]) -> AuditUnavailable | None:
         """Commit ``batch`` and tell those who wait for it; the error, where it is not on the disk."""
         error: AuditUnavailable | None = None
         try:
@@ -342,12 +306,12 @@ class Trail:
                 self._commit(batch)
         except OSError as problem:
             error = self._no_room(batch) if problem.errno in FULL else self._fail(problem)
-        _tell(batch, error)
+        tell(batch, error)
         if time.monotonic() - self._head_kept_s > HEAD_KEPT_EVERY_S and self._state is State.OPEN:
             self._keep_head()
         return error
 
-    def _no_room(self, batch: list[_Entry]) -> AuditUnavailable | None:
+    def _no_room(self, batch: list[Entry]) -> AuditUnavailable | None:
         """The disk is full: write the batch into the reserve, or say that it could not be written."""
         if self._state is State.OPEN:
             self._state = State.FULL
@@ -364,7 +328,7 @@ class Trail:
         log.error("the audit trail's reserve is used up: every operation is refused")
         return self._put_back(batch)
 
-    def _put_back(self, batch: list[_Entry]) -> AuditUnavailable:
+    def _put_back(self, batch: list[Entry]) -> AuditUnavailable:
         """Keep what nobody waits for, to be written when there is room; the others are told that it was not."""
         with self._wake:
             self._queue.extendleft(reversed([entry for entry in batch if entry.told is None]))
@@ -372,11 +336,11 @@ class Trail:
 
     def _refuse_queued(self) -> AuditUnavailable:
         """Tell everyone who waits that this trail takes nothing."""
-        error = _unavailable(self._state)
+        error = unavailable(self._state)
         with self._wake:
             waiting = [entry for entry in self._queue if entry.told is not None]
             self._queue = deque(entry for entry in self._queue if entry.told is None)
-        _tell(waiting, error)
+        tell(waiting, error)
         return error
 
     def _seek_room(self) -> None:
@@ -399,7 +363,7 @@ class Trail:
         log.critical("the audit trail's disk failed, nothing is served any more: %s", problem)
         return self._refuse_queued()
 
-    def _commit(self, batch: list[_Entry]) -> None:
+    def _commit(self, batch: list[Entry]) -> None:
         """Make ``batch`` durable under a new head, or raise ``OSError`` with the log as it was before."""
         point("audit.append.begin")
         at, stepped = self._now()
@@ -484,53 +448,7 @@ class Trail:
             stepped = iso_time(self._last, "microseconds")
         return iso_time(now, "microseconds"), stepped
 
-    def _own(self, name: str, facts: Mapping[str, str | int]) -> _Entry:
+    def _own(self, name: str, facts: Mapping[str, str | int]) -> Entry:
         """An event of the trail's own."""
         event = service_event(name, facts, self._clock.now(), self._config.account, self._config.region)
-        return _Entry(msgspec.json.encode(event))
-
-
-class _LoopTold:
-    """Tells a future on its event loop; calls for one loop are bundled, see ``_tell``."""
-
-    __slots__ = ("loop", "settle")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, settle: Callable[[AuditUnavailable | None], None]) -> None:
-        self.loop = loop
-        self.settle = settle
-
-    def __call__(self, error: AuditUnavailable | None) -> None:
-        _on_loop(self.loop, [self.settle], error)
-
-
-def _tell(batch: list[_Entry], error: AuditUnavailable | None) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[Callable[[AuditUnavailable | None], None]]] = {}
-    for entry in batch:
-        if isinstance(entry.told, _LoopTold):
-            by_loop.setdefault(entry.told.loop, []).append(entry.told.settle)
-        elif entry.told is not None:
-            entry.told(error)
-    for loop, settles in by_loop.items():
-        _on_loop(loop, settles, error)
-
-
-def _on_loop(
-    loop: asyncio.AbstractEventLoop,
-    settles: list[Callable[[AuditUnavailable | None], None]],
-    error: AuditUnavailable | None,
-) -> None:
-    def settle_all() -> None:
-        for settle in settles:
-            settle(error)
-
-    try:
-        loop.call_soon_threadsafe(settle_all)
-    except RuntimeError:
-        log.debug("an event loop ended before its events were on the disk")
-
-
-def _unavailable(state: State) -> AuditUnavailable:
-    return AuditUnavailable(
-        f"Nothing can be recorded now: {_WHY[state]}.",
-        "Make room on the disk; the trail goes on by itself." if "full" in _WHY[state] else "Restart the service.",
-    )
+        return Entry(msgspec.json.encode(event))

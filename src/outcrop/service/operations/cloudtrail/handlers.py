@@ -19,7 +19,7 @@ from outcrop.trust.audit.digests import TRAIL_NAME
 from outcrop.trust.audit.event import iso_time
 from outcrop.trust.audit.index import RESULTS_MAX, BadToken, Query
 from outcrop.trust.audit.keys import PublicKey
-from outcrop.trust.audit.writer import State
+from outcrop.trust.audit.states import State
 
 SERVICE = "cloudtrail"
 
