@@ -16,6 +16,7 @@ from outcrop.service.endpoints import VENDOR, VENDOR_BELOW
 from outcrop.service.operations.anthropic.parse import CountBody, DirectBody
 from outcrop.service.operations.openai.parse import ChatBody
 from outcrop.service.wire.built import BUILT
+from outcrop.service.wire.generated.operations import OPERATIONS
 
 VENDOR_INPUTS = {
     "anthropic:CreateMessage": DirectBody,
@@ -37,6 +38,12 @@ def test_an_operation_without_a_row_starts_no_server(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(table, "load", lambda: rows)
     with pytest.raises(InvariantError, match=r"missing: bedrock-runtime:Converse\Z"):
         routing.Routes()
+
+
+def test_an_operation_that_takes_no_signature_is_decided_by_its_handler() -> None:
+    unsigned = [f"{o.service}:{o.name}" for o in OPERATIONS.values() if not o.signed]
+    assert unsigned
+    assert {table.load()[operation].decided for operation in unsigned} == {"handler"}
 
 
 @pytest.mark.parametrize("operation", AWS)

@@ -122,7 +122,8 @@ class Access:
     ) -> None:
         principal = asking.principal
         organisation = keys.get("aws:PrincipalOrgID", "") if resource.account == principal.account else ""
-        known = {**keys, **context.of_resource(resource, action, principal, str(organisation))}
+        # What the request asks for comes before what the resource has now: a boundary that is to be, not the old one.
+        known = {**context.of_resource(resource, action, principal, str(organisation)), **keys}
         request = Request(requester, action, resource.arn, resource.account, known)
         decision = decide(request, self._layers(principal, resource))
         if not decision.allowed:

@@ -63,6 +63,8 @@ class Resources:
         entities: dict[str, Callable[[Question, Any], Resource]] = {
             "user": self._user,
             "group": lambda asked, name: self._entity(asked, "group", name, self._identity.groups.get),
+            "renamed-group": lambda asked, name: self._renamed(asked, "group", name, self._identity.groups.get),
+            "renamed-user": lambda asked, name: self._renamed(asked, "user", name, self._identity.users.get),
             "role": lambda asked, name: self._entity(asked, "role", name, self._identity.roles.get),
             "policy": lambda asked, arn: self._of_arn(asked, arn, self._identity.policies.get),
             "provider": lambda asked, arn: self._of_arn(asked, arn, self._identity.oidc.get),
@@ -147,6 +149,15 @@ class Resources:
         except UserError:
             return Resource(str(Arn(self.scope.partition, "iam", "", account, f"{kind}/{name}")), account)
         return _described(found, account)
+
+    def _renamed(self, asked: Question, kind: str, name: Any, get: Callable[[str, str], Entity]) -> Resource:
+        """The ARN that a user or group will have once it has its new name and path."""
+        before = self._entity(asked, kind, name, get)
+        path, _, old_name = Arn.parse(before.arn).resource.removeprefix(kind).rpartition("/")
+        new_name = member(asked.input, f"New{kind.title()}Name") or old_name
+        new_path = member(asked.input, "NewPath") or f"{path}/"
+        account = asked.principal.account
+        return replace(before, arn=str(Arn(self.scope.partition, "iam", "", account, f"{kind}{new_path}{new_name}")))
 
     def _of_arn(self, asked: Question, arn: Any, get: Callable[[str, str], Entity | OidcProvider]) -> Resource:
         account = asked.principal.account

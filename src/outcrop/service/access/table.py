@@ -53,6 +53,8 @@ KINDS = frozenset(
         "principal",
         "profile",
         "provider",
+        "renamed-group",
+        "renamed-user",
         "role",
         "trail",
         "user",
