@@ -17,6 +17,7 @@ from outcrop.service.hosting import EngineFactory, ModelHost, paged_engines
 from outcrop.service.operations.base import Context
 from outcrop.service.pipeline import Pipeline
 from outcrop.service.routing import Routes
+from outcrop.service.sealing import VaultedFiles
 from outcrop.service.trusted import Trust
 from outcrop.trust.audit.keeper import AuditKeeper
 from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
@@ -76,7 +77,7 @@ def assemble(
     clock = clock or SystemClock()
     trust = Trust.open(config.data, deployment, clock)
     first_key = trust.identity.ensure_account(deployment.partition, deployment.scope.account)
-    registry = ModelRegistry(config.data / MODELS_FOLDER)
+    registry = ModelRegistry(config.data / MODELS_FOLDER, sealed_files=VaultedFiles(trust.vault, deployment.scope))
     host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine), clock)
     authenticator = Authenticator(
         trust.identity,
