@@ -181,7 +181,7 @@ class Resources:
     # --- keys -----------------------------------------------------------------------------------------------------
 
     def _key(self, asked: Question, named: Any) -> Resource:
-        account, name = asked.principal.account, str(named)
+        account, name = asked.principal.account, "*" if named is None else str(named)
         try:
             key = self._keys.find(name, account)
         except UserError:
@@ -198,7 +198,7 @@ class Resources:
         """The key that a ciphertext names; one that is not there is refused like one that is somebody else's."""
         account = asked.principal.account
         try:
-            key = self._keys.ciphers.named_by(blob)
+            key = self._keys.ciphers.named_by(blob or b"")
         except UserError:
             return Resource(str(self._own_arn(account, "kms", "key/*")), account, refusal=CIPHERTEXT)
         found = self._of_key(asked, key)
