@@ -543,7 +543,7 @@ def test_operations_that_are_not_built_say_so_by_name(service: Running, runtime:
         "ListGuardrails": control.list_guardrails,
         "ListKnowledgeBases": agent.list_knowledge_bases,
         "Retrieve": lambda: agent_runtime.retrieve(knowledgeBaseId="ABCDEFGHIJ", retrievalQuery={"text": "x"}),
-        "GetSessionToken": client(service, "sts").get_session_token,
+        "GetFederationToken": lambda: client(service, "sts").get_federation_token(Name="someone"),
     }
     for name, call in calls.items():
         with pytest.raises(ClientError) as raised:

@@ -10,6 +10,7 @@ from outcrop.base.errors import NotFound, UserError
 from outcrop.models.registry import ModelRegistry
 from outcrop.service.access import Access, Denials
 from outcrop.service.access.resources import Resources
+from outcrop.service.admission import Gate, QuotaStore
 from outcrop.service.app import App
 from outcrop.service.auditing import Auditor, open_audit
 from outcrop.service.config import ServiceConfig
@@ -98,6 +99,7 @@ def assemble(
     )
     audit = open_audit(config.data, deployment, trust, clock)
     auditor = Auditor(audit.trail, deployment.scope, clock)
-    pipeline = Pipeline(routes, authenticator, access, auditor, Context(host, clock, trust, audit))
+    gate = Gate(QuotaStore(trust.database), clock)
+    pipeline = Pipeline(routes, authenticator, access, auditor, Context(host, clock, trust, audit, gate))
     reaper = KeyReaper(trust.keys, clock)
     return Service(App(pipeline, clock, config.limits), host, deployment, trust, audit, reaper, first_key)

@@ -102,9 +102,13 @@ class Auditor:
     def begin(self, call: Call) -> None:
         """Refuse with 503 what could not be recorded; to be asked after the call is decided and before it acts."""
         try:
-            self._trail.admit(mutating=not is_read_only(*_operation(call)))
+            self._trail.admit(mutating=self.changes(call))
         except AuditUnavailable:
             raise AwsError("ServiceUnavailableException", _UNAVAILABLE) from None
+
+    def changes(self, call: Call) -> bool:
+        """Whether the operation may change something, by the audit trail's table."""
+        return not is_read_only(*_operation(call))
 
     async def finish(self, call: Call, error: AwsError | None) -> None:
         """Record the call's outcome; 503 as an ``AwsError`` where that fails: then the reply must not go out."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from outcrop.service.access import Access, Asking
+from outcrop.service.admission import Visit
 from outcrop.service.auditing import Auditor
 from outcrop.service.endpoints import Endpoint
 from outcrop.service.faults import client_gone, to_aws
@@ -44,8 +45,14 @@ class Call:
     input: Any = None
     keys: Mapping[str, ContextValue] = field(default_factory=dict)
     """Condition keys: what is known of the request beside its input."""
+    visit: Visit | None = None
     output: Any = None
     reply: Reply | None = None
+
+    def settle(self) -> None:
+        """Give back what was reserved and not used."""
+        if self.visit is not None:
+            self.visit.close()
 
 
 class Pipeline:
@@ -69,6 +76,7 @@ class Pipeline:
             for stage in self.stages:
                 await stage(call)
         except asyncio.CancelledError:
+            call.settle()
             self._auditor.note(call, client_gone())
             raise
         except Exception as error:  # noqa: BLE001 - the edge: nothing may reach the client untyped
@@ -77,6 +85,8 @@ class Pipeline:
             await self._auditor.finish(call, failure)
         except AwsError as unrecorded:
             failure = self._told(call, unrecorded)
+        if failure is not None or (call.reply is not None and isinstance(call.reply.body, bytes)):
+            call.settle()  # a stream settles itself, at its end
         if failure is not None:
             return self._fault(call)(failure, request_id)
         assert call.reply is not None
@@ -137,7 +147,11 @@ class Pipeline:
         call.principal = await _by_size(
             call.request,
             lambda: self._authenticator.authenticate(
-                signed, endpoint.signing_name, endpoint.bearer, endpoint.also_signed_for
+                signed,
+                endpoint.signing_name,
+                endpoint.bearer,
+                endpoint.also_signed_for,
+                once=self._auditor.changes(call),
             ),
         )
 
@@ -164,7 +178,8 @@ class Pipeline:
         """The operation itself."""
         assert call.endpoint is not None
         assert call.principal is not None
-        caller = Caller(call.principal, call.request_id, call.started_s, call.keys)
+        call.visit = Visit(self._context.gate, call.principal.account)
+        caller = Caller(call.principal, call.request_id, call.started_s, call.visit, call.keys)
         call.output = await call.endpoint.act(self._context, caller, call.input)
 
     async def encode(self, call: Call) -> None:

@@ -176,7 +176,7 @@ def test_each_surface_tells_an_error_in_its_own_shape(service: Running) -> None:
     sagemaker = ask(service, "/endpoints/none/invocations", {"inputs": "x"}, signing_name="sagemaker")
     assert (sagemaker.status, sagemaker.error_type) == (400, "ValidationError")
     assert set(json.loads(sagemaker.body)) == {"Message"}
-    sts = ask(service, "/", b"Action=GetSessionToken", headers=FORM, signing_name="sts")
+    sts = ask(service, "/", b"Action=GetFederationToken&Name=x", headers=FORM, signing_name="sts")
     assert sts.headers["content-type"] == "text/xml"
     assert sts.body.startswith(b"<ErrorResponse")
     anthropic = ask(service, "/anthropic/v1/messages", {})

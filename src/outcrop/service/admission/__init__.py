@@ -9,7 +9,7 @@ processes, each of which counts for itself; requests that name no model.
 """
 
 from outcrop.service.admission.base import Quota, QuotaSource
-from outcrop.service.admission.gate import Gate, GateConfig, Ticket
+from outcrop.service.admission.gate import Gate, GateConfig, Ticket, Visit
 from outcrop.service.admission.quotas import QuotaStore
 
-__all__ = ["Gate", "GateConfig", "Quota", "QuotaSource", "QuotaStore", "Ticket"]
+__all__ = ["Gate", "GateConfig", "Quota", "QuotaSource", "QuotaStore", "Ticket", "Visit"]

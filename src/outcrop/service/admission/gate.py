@@ -131,3 +131,32 @@ def throttled(message: str, wait_s: float) -> AwsError:
     """429 with a hint when to come again, for the SDKs that read one."""
     hint = "" if math.isinf(wait_s) else f" Retry after {math.ceil(wait_s)} s."
     return AwsError("ThrottlingException", message + hint)
+
+
+class Visit:
+    """One call's way through the gate: at most one ticket, settled however the call ends."""
+
+    def __init__(self, gate: Gate, account: str) -> None:
+        self._gate = gate
+        self._account = account
+        self._ticket: Ticket | None = None
+
+    def begin(self, model_id: str) -> None:
+        """Count the call as a request to ``model_id``, or refuse it with 429."""
+        check(self._ticket is None, "a call asks one model")
+        self._ticket = self._gate.request(self._account, model_id)
+
+    async def reserve(self, input_tokens: int, max_tokens: int) -> None:
+        """As ``Ticket.reserve``."""
+        assert self._ticket is not None
+        await self._ticket.reserve(input_tokens, max_tokens)
+
+    def spent(self, output_tokens: int) -> None:
+        """As ``Ticket.spent``."""
+        assert self._ticket is not None
+        self._ticket.spent(output_tokens)
+
+    def close(self) -> None:
+        """Settle what was begun. Safe to call twice."""
+        if self._ticket is not None:
+            self._ticket.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outcrop.base.clock import Clock
+from outcrop.service.admission import Gate, Visit
 from outcrop.service.hosting import ModelHost
 from outcrop.service.http import Reply
 from outcrop.service.trusted import Trust
@@ -18,24 +19,27 @@ from outcrop.trust.policy import ContextValue
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The service as an operation sees it: models at work, the trust rooms, the audit trail, and the time."""
+    """The service as an operation sees it: models at work, the trust rooms, the audit trail, the gate, and the time."""
 
     host: ModelHost
     clock: Clock
     trust: Trust
     audit: AuditKeeper
+    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One request as an operation sees it: who asks, under which id, since when (monotonic seconds).
 
-    ``keys`` are the condition keys that hold for the request, for decisions that the operation makes itself.
+    ``visit`` is its way through the gate; ``keys`` are the condition keys that hold for the request, for decisions that
+    the operation makes itself.
     """
 
     principal: Principal
     request_id: str
     started_s: float
+    visit: Visit
     keys: Mapping[str, ContextValue] = field(default_factory=dict)
 
     def latency_ms(self, clock: Clock) -> int:

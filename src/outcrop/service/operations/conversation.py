@@ -8,6 +8,7 @@ from typing import Literal
 
 from outcrop.base.errors import NotFound, check
 from outcrop.inference.base import Completed, Generation, GenerationRequest, SamplingParams, TextDelta, TokenLogprob
+from outcrop.service.admission import Visit
 from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.hosting import ModelHost, ServedModel
 from outcrop.service.operations.base import Caller
@@ -47,11 +48,16 @@ class Sampling:
 
 
 async def find_model(host: ModelHost, name: str, caller: Caller) -> ServedModel:
-    """The model that ``name`` is to ``caller``, or the real service's answer to an unknown one."""
+    """The model that ``name`` is to ``caller``, or the real service's answer to an unknown one.
+
+    The call counts as one request to it from here on, whatever becomes of it.
+    """
     try:
-        return await host.get(name, caller.principal.account)
+        model = await host.get(name, caller.principal.account)
     except NotFound:
         raise invalid(INVALID_MODEL) from None
+    caller.visit.begin(model.info.model_id)
+    return model
 
 
 async def prompt_of(model: ServedModel, turns: Sequence[Turn]) -> tuple[int, ...]:
@@ -85,11 +91,26 @@ class Running:
 
 
 async def start(model: ServedModel, caller: Caller, prompt: tuple[int, ...], sampling: Sampling) -> Running:
-    """Begin to generate; returns with the first event, or raises what the engine refuses."""
+    """Begin to generate; returns with the first event, or raises what the gate or the engine refuses."""
     scope = model.cache_scope(caller.principal.account)
-    request = GenerationRequest(caller.request_id, prompt, sampling.params(model), cache_scope=scope)
-    generation = model.engine.generate(request)
+    params = sampling.params(model)
+    request = GenerationRequest(caller.request_id, prompt, params, cache_scope=scope)
+    room = max(0, model.engine.max_context_tokens - len(prompt))
+    await caller.visit.reserve(len(prompt), min(params.max_tokens, room))
+    generation = _metered(model.engine.generate(request), caller.visit)
     return Running(generation, await anext(generation))
+
+
+async def _metered(generation: Generation, visit: Visit) -> Generation:
+    """The same events, counted; what was reserved is settled at the end, also where nobody reads on."""
+    try:
+        async for event in generation:
+            if isinstance(event, TextDelta):
+                visit.spent(event.tokens)
+            yield event
+    finally:
+        await generation.aclose()
+        visit.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Asker:
         who = caller.principal
         identity = context.trust.identity
         tags = identity.principal_tags(who)
-        keys = principal_keys(who, tags, context.clock.now())
+        keys = {**caller.keys, **principal_keys(who, tags, context.clock.now())}
         return cls(str(who.arn), requester_of(who), identity.layers_of(who, resource_account), keys)
 
     @classmethod
@@ -62,7 +62,12 @@ class Asker:
         """Whoever a verified token speaks for: nobody's policies bear on them but the resource's side."""
         layers = context.trust.identity.layers_of(caller.principal, role_account)
         requester = Requester(RequesterKind.WEB_IDENTITY, name=provider)
-        return cls("", requester, layers, {**keys, **_times(context.clock.now()), "aws:FederatedProvider": provider})
+        return cls(
+            "",
+            requester,
+            layers,
+            {**caller.keys, **keys, **_times(context.clock.now()), "aws:FederatedProvider": provider},
+        )
 
 
 def find_role(context: Context, arn: str) -> Role | None:
