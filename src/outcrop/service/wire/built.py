@@ -30,7 +30,13 @@ BUILT: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "InvokeEndpoint",
             "InvokeEndpointWithResponseStream",
         ),
-        "sts": ("GetCallerIdentity",),
+        "sts": (
+            "AssumeRole",
+            "AssumeRoleWithWebIdentity",
+            "GetAccessKeyInfo",
+            "GetCallerIdentity",
+            "GetSessionToken",
+        ),
         "iam": (),
         "kms": (
             "CancelKeyDeletion",

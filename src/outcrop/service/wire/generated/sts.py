@@ -4,13 +4,104 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, field
 
 from outcrop.service.wire.model import Shape, Shapes
 
+AccessKeyIdType = Annotated[str, Meta(min_length=16, max_length=128, pattern="(?a)\\A(?:[\\w]*)\\Z")]
+AccessKeySecretType = Annotated[str, Meta(extra={'sensitive': True})]
 ArnType = Annotated[str, Meta(min_length=20, max_length=2048, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u0085\\u00A0-\\uD7FF\\uE000-\\uFFFD\\u10000-\\u10FFFF]+)\\Z")]
+AssumedRoleIdType = Annotated[str, Meta(min_length=2, max_length=193, pattern="(?a)\\A(?:[\\w+=,.@:-]*)\\Z")]
+ClientTokenType = Annotated[str, Meta(min_length=4, max_length=20000, extra={'sensitive': True})]
+ContextAssertionType = Annotated[str, Meta(min_length=4, max_length=2048)]
+DurationSecondsType = Annotated[int, Meta(ge=900, le=129600)]
+ExternalIdType = Annotated[str, Meta(min_length=2, max_length=1224, pattern="(?a)\\A(?:[\\w+=,.@:\\/-]*)\\Z")]
+MinimumSessionTokenSizeType = Annotated[int, Meta(ge=0, le=4096)]
+NonNegativeIntegerType = Annotated[int, Meta(ge=0, le=2147483647)]
+RoleDurationSecondsType = Annotated[int, Meta(ge=900, le=43200)]
+RoleSessionNameType = Annotated[str, Meta(min_length=2, max_length=64, pattern="(?a)\\A(?:[\\w+=,.@-]*)\\Z")]
+SerialNumberType = Annotated[str, Meta(min_length=9, max_length=256, pattern="(?a)\\A(?:[\\w+=/:,.@-]*)\\Z")]
+SessionPolicyDocumentType = Annotated[str, Meta(min_length=1, max_length=2048, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)\\Z")]
+SessionTokenSizeType = Annotated[int, Meta(ge=0, le=2147483647)]
+SessionTokenUtilizationType = Annotated[int, Meta(ge=0, le=2147483647)]
+SourceIdentityType = Annotated[str, Meta(min_length=2, max_length=64, pattern="(?a)\\A(?:[\\w+=,.@-]*)\\Z")]
+TagKeyType = Annotated[str, Meta(min_length=1, max_length=128, extra={'unicode_pattern': "\\A(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+)\\Z"})]
+TagValueType = Annotated[str, Meta(max_length=256, extra={'unicode_pattern': "\\A(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)\\Z"})]
+TokenCodeType = Annotated[str, Meta(min_length=6, max_length=6, pattern="(?a)\\A(?:[\\d]*)\\Z")]
+UnrestrictedSessionPolicyDocumentType = Annotated[str, Meta(min_length=1, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)\\Z")]
+UrlType = Annotated[str, Meta(min_length=4, max_length=2048)]
+WebIdentitySubjectType = Annotated[str, Meta(min_length=6, max_length=255)]
+
+
+class AssumeRoleRequest(Shape, frozen=True, kw_only=True):
+    role_arn: ArnType = field(name="RoleArn")
+    role_session_name: RoleSessionNameType = field(name="RoleSessionName")
+    policy_arns: list[PolicyDescriptorType] | None = field(default=None, name="PolicyArns")
+    policy: UnrestrictedSessionPolicyDocumentType | None = field(default=None, name="Policy")
+    duration_seconds: RoleDurationSecondsType | None = field(default=None, name="DurationSeconds")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+    transitive_tag_keys: Annotated[list[TagKeyType], Meta(max_length=50)] | None = field(default=None, name="TransitiveTagKeys")
+    external_id: ExternalIdType | None = field(default=None, name="ExternalId")
+    serial_number: SerialNumberType | None = field(default=None, name="SerialNumber")
+    token_code: TokenCodeType | None = field(default=None, name="TokenCode")
+    source_identity: SourceIdentityType | None = field(default=None, name="SourceIdentity")
+    provided_contexts: Annotated[list[ProvidedContext], Meta(min_length=1, max_length=5)] | None = field(default=None, name="ProvidedContexts")
+    minimum_session_token_size: MinimumSessionTokenSizeType | None = field(default=None, name="MinimumSessionTokenSize")
+
+
+class AssumeRoleResponse(Shape, frozen=True, kw_only=True):
+    credentials: Credentials | None = field(default=None, name="Credentials")
+    assumed_role_user: AssumedRoleUser | None = field(default=None, name="AssumedRoleUser")
+    packed_policy_size: NonNegativeIntegerType | None = field(default=None, name="PackedPolicySize")
+    source_identity: SourceIdentityType | None = field(default=None, name="SourceIdentity")
+    session_token_utilization: SessionTokenUtilizationType | None = field(default=None, name="SessionTokenUtilization")
+    session_token_size: SessionTokenSizeType | None = field(default=None, name="SessionTokenSize")
+
+
+class AssumeRoleWithWebIdentityRequest(Shape, frozen=True, kw_only=True):
+    role_arn: ArnType = field(name="RoleArn")
+    role_session_name: RoleSessionNameType = field(name="RoleSessionName")
+    web_identity_token: ClientTokenType = field(name="WebIdentityToken")
+    provider_id: UrlType | None = field(default=None, name="ProviderId")
+    policy_arns: list[PolicyDescriptorType] | None = field(default=None, name="PolicyArns")
+    policy: SessionPolicyDocumentType | None = field(default=None, name="Policy")
+    duration_seconds: RoleDurationSecondsType | None = field(default=None, name="DurationSeconds")
+    minimum_session_token_size: MinimumSessionTokenSizeType | None = field(default=None, name="MinimumSessionTokenSize")
+
+
+class AssumeRoleWithWebIdentityResponse(Shape, frozen=True, kw_only=True):
+    credentials: Credentials | None = field(default=None, name="Credentials")
+    subject_from_web_identity_token: WebIdentitySubjectType | None = field(default=None, name="SubjectFromWebIdentityToken")
+    assumed_role_user: AssumedRoleUser | None = field(default=None, name="AssumedRoleUser")
+    packed_policy_size: NonNegativeIntegerType | None = field(default=None, name="PackedPolicySize")
+    provider: str | None = field(default=None, name="Provider")
+    audience: str | None = field(default=None, name="Audience")
+    source_identity: SourceIdentityType | None = field(default=None, name="SourceIdentity")
+    session_token_utilization: SessionTokenUtilizationType | None = field(default=None, name="SessionTokenUtilization")
+    session_token_size: SessionTokenSizeType | None = field(default=None, name="SessionTokenSize")
+
+
+class AssumedRoleUser(Shape, frozen=True, kw_only=True):
+    assumed_role_id: AssumedRoleIdType = field(name="AssumedRoleId")
+    arn: ArnType = field(name="Arn")
+
+
+class Credentials(Shape, frozen=True, kw_only=True):
+    access_key_id: AccessKeyIdType = field(name="AccessKeyId")
+    secret_access_key: AccessKeySecretType = field(name="SecretAccessKey")
+    session_token: str = field(name="SessionToken")
+    expiration: Annotated[datetime, Meta(tz=True)] = field(name="Expiration")
+
+
+class GetAccessKeyInfoRequest(Shape, frozen=True, kw_only=True):
+    access_key_id: AccessKeyIdType = field(name="AccessKeyId")
+
+
+class GetAccessKeyInfoResponse(Shape, frozen=True, kw_only=True):
+    account: str | None = field(default=None, name="Account")
 
 
 class GetCallerIdentityRequest(Shape, frozen=True, kw_only=True):
@@ -23,11 +114,62 @@ class GetCallerIdentityResponse(Shape, frozen=True, kw_only=True):
     arn: ArnType | None = field(default=None, name="Arn")
 
 
+class GetSessionTokenRequest(Shape, frozen=True, kw_only=True):
+    duration_seconds: DurationSecondsType | None = field(default=None, name="DurationSeconds")
+    serial_number: SerialNumberType | None = field(default=None, name="SerialNumber")
+    token_code: TokenCodeType | None = field(default=None, name="TokenCode")
+    minimum_session_token_size: MinimumSessionTokenSizeType | None = field(default=None, name="MinimumSessionTokenSize")
+
+
+class GetSessionTokenResponse(Shape, frozen=True, kw_only=True):
+    credentials: Credentials | None = field(default=None, name="Credentials")
+    session_token_utilization: SessionTokenUtilizationType | None = field(default=None, name="SessionTokenUtilization")
+    session_token_size: SessionTokenSizeType | None = field(default=None, name="SessionTokenSize")
+
+
+class PolicyDescriptorType(Shape, frozen=True, kw_only=True):
+    arn: ArnType | None = None
+
+
+class ProvidedContext(Shape, frozen=True, kw_only=True):
+    provider_arn: ArnType | None = field(default=None, name="ProviderArn")
+    context_assertion: ContextAssertionType | None = field(default=None, name="ContextAssertion")
+
+
+class Tag(Shape, frozen=True, kw_only=True):
+    key: TagKeyType = field(name="Key")
+    value: TagValueType = field(name="Value")
+
+
 OPERATIONS: dict[str, Shapes] = {
+    "AssumeRole": Shapes(
+        input=AssumeRoleRequest,
+        output=AssumeRoleResponse,
+        wrapper="AssumeRoleResult",
+        namespace="https://sts.amazonaws.com/doc/2011-06-15/",
+    ),
+    "AssumeRoleWithWebIdentity": Shapes(
+        input=AssumeRoleWithWebIdentityRequest,
+        output=AssumeRoleWithWebIdentityResponse,
+        wrapper="AssumeRoleWithWebIdentityResult",
+        namespace="https://sts.amazonaws.com/doc/2011-06-15/",
+    ),
+    "GetAccessKeyInfo": Shapes(
+        input=GetAccessKeyInfoRequest,
+        output=GetAccessKeyInfoResponse,
+        wrapper="GetAccessKeyInfoResult",
+        namespace="https://sts.amazonaws.com/doc/2011-06-15/",
+    ),
     "GetCallerIdentity": Shapes(
         input=GetCallerIdentityRequest,
         output=GetCallerIdentityResponse,
         wrapper="GetCallerIdentityResult",
+        namespace="https://sts.amazonaws.com/doc/2011-06-15/",
+    ),
+    "GetSessionToken": Shapes(
+        input=GetSessionTokenRequest,
+        output=GetSessionTokenResponse,
+        wrapper="GetSessionTokenResult",
         namespace="https://sts.amazonaws.com/doc/2011-06-15/",
     ),
 }
