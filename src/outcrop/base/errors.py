@@ -16,6 +16,7 @@
     │   ├── KeyStoreUnavailable a key store that cannot be opened, reached or used as asked
     │   ├── KeyRefused          a KMS key that does not do what was asked: its state, a name or a limit is against it
     │   ├── AuditUnavailable    the audit trail cannot take a record, so nothing is done that would need one
+    │   ├── NotKept             an account that keeps nothing of its requests, and was asked to
     │   └── AuditBroken         the audit trail does not hold: changed, cut short, or not this deployment's
     └── InvariantError          a broken promise of our own code: a bug, never the caller's fault
 
@@ -155,6 +156,12 @@ class AuditBroken(UserError):
     """The audit trail does not hold: it was changed, cut short or mixed with another; the message names the place."""
 
     id = "OC-4410"
+
+
+class NotKept(UserError):
+    """The account's data retention mode forbids to keep anything of its requests, which this would."""
+
+    id = "OC-4500"
 
 
 class InvariantError(OutcropError):

@@ -1,4 +1,4 @@
-"""Settings of accounts: invocation logging, data retention."""
+"""Settings of accounts by name: invocation logging, data retention. Values are JSON."""
 
 from __future__ import annotations
 
@@ -10,4 +10,10 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    op.create_table("placeholder_0005", sa.Column("id", sa.Integer, primary_key=True))
+    op.create_table(
+        "account_settings",
+        sa.Column("account", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text, nullable=False),
+        sa.Column("updated_at", sa.Text, nullable=False),
+    )
