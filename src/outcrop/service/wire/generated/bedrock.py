@@ -7,12 +7,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from outcrop.service.wire.model import Bindings, Shape, Shapes
 
 BedrockModelId = Annotated[str, Meta(max_length=140, pattern="(?a)\\A(?:[a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([a-z0-9-]{1,63}[.]){0,2}[a-z0-9-]{1,63}([:][a-z0-9-]{1,63}){0,2}(/[a-z0-9]{12}|))\\Z")]
 BrandedName = Annotated[str, Meta(min_length=1, max_length=20, pattern="(?a)\\A(?:.*)\\Z")]
+BucketName = Annotated[str, Meta(min_length=3, max_length=63)]
+DataRetentionMode = Literal["default", "none", "aws_review", "provider_data_share", "inherit"]
 FoundationModelArn = Annotated[str, Meta(pattern="(?a)\\A(?:arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}::foundation-model/[a-z0-9-]{1,63}[.]{1}([a-z0-9-]{1,63}[.]){0,2}[a-z0-9-]{1,63}([:][a-z0-9-]{1,63}){0,2})\\Z")]
 FoundationModelLifecycleStatus = Literal["ACTIVE", "LEGACY"]
 GetFoundationModelIdentifier = Annotated[str, Meta(min_length=1, max_length=2048, pattern="(?a)\\A(?:(arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}::foundation-model/[a-z0-9-]{1,63}[.]{1}([a-z0-9-]{1,63}[.]){0,2}[a-z0-9-]{1,63}([:][a-z0-9-]{1,63}){0,2})|([a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})([:][a-z0-9-]{1,63}){0,2}))\\Z")]
@@ -24,11 +26,28 @@ InferenceProfileName = Annotated[str, Meta(min_length=1, max_length=64, pattern=
 InferenceProfileStatus = Literal["ACTIVE"]
 InferenceProfileType = Literal["SYSTEM_DEFINED", "APPLICATION"]
 InferenceType = Literal["ON_DEMAND", "PROVISIONED"]
+KeyPrefix = Annotated[str, Meta(max_length=1024)]
+LogGroupName = Annotated[str, Meta(min_length=1, max_length=512)]
 MaxResults = Annotated[int, Meta(ge=1, le=1000)]
 ModelCustomization = Literal["FINE_TUNING", "CONTINUED_PRE_TRAINING", "DISTILLATION"]
 ModelModality = Literal["TEXT", "IMAGE", "EMBEDDING"]
 PaginationToken = Annotated[str, Meta(min_length=1, max_length=2048, pattern="(?a)\\A(?:\\S*)\\Z")]
 Provider = Annotated[str, Meta(pattern="(?a)\\A(?:[A-Za-z0-9- ]{1,63})\\Z")]
+RoleArn = Annotated[str, Meta(max_length=2048, pattern="(?a)\\A(?:arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+)\\Z")]
+
+
+class CloudWatchConfig(Shape, frozen=True, kw_only=True):
+    log_group_name: LogGroupName
+    role_arn: RoleArn
+    large_data_delivery_s3_config: S3Config | None = field(default=None, name="largeDataDeliveryS3Config")
+
+
+class DeleteModelInvocationLoggingConfigurationRequest(Shape, frozen=True, kw_only=True):
+    pass
+
+
+class DeleteModelInvocationLoggingConfigurationResponse(Shape, frozen=True, kw_only=True):
+    pass
 
 
 class FoundationModelDetails(Shape, frozen=True, kw_only=True):
@@ -65,6 +84,15 @@ class FoundationModelSummary(Shape, frozen=True, kw_only=True):
     model_lifecycle: FoundationModelLifecycle | None = None
 
 
+class GetAccountDataRetentionRequest(Shape, frozen=True, kw_only=True):
+    pass
+
+
+class GetAccountDataRetentionResponse(Shape, frozen=True, kw_only=True):
+    mode: DataRetentionMode
+    updated_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
 class GetFoundationModelRequest(Shape, frozen=True, kw_only=True):
     model_identifier: GetFoundationModelIdentifier
 
@@ -87,6 +115,14 @@ class GetInferenceProfileResponse(Shape, frozen=True, kw_only=True):
     description: InferenceProfileDescription | None = None
     created_at: Annotated[datetime, Meta(tz=True)] | None = None
     updated_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class GetModelInvocationLoggingConfigurationRequest(Shape, frozen=True, kw_only=True):
+    pass
+
+
+class GetModelInvocationLoggingConfigurationResponse(Shape, frozen=True, kw_only=True):
+    logging_config: LoggingConfig | None = None
 
 
 class InferenceProfileModel(Shape, frozen=True, kw_only=True):
@@ -127,7 +163,47 @@ class ListInferenceProfilesResponse(Shape, frozen=True, kw_only=True):
     next_token: PaginationToken | None = None
 
 
+class LoggingConfig(Shape, frozen=True, kw_only=True):
+    cloud_watch_config: CloudWatchConfig | None = None
+    s3_config: S3Config | None = None
+    text_data_delivery_enabled: bool | None = None
+    image_data_delivery_enabled: bool | None = None
+    embedding_data_delivery_enabled: bool | None = None
+    video_data_delivery_enabled: bool | None = None
+    audio_data_delivery_enabled: bool | None = None
+
+
+class PutAccountDataRetentionRequest(Shape, frozen=True, kw_only=True):
+    mode: DataRetentionMode
+
+
+class PutAccountDataRetentionResponse(Shape, frozen=True, kw_only=True):
+    mode: DataRetentionMode
+    updated_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class PutModelInvocationLoggingConfigurationRequest(Shape, frozen=True, kw_only=True):
+    logging_config: LoggingConfig
+
+
+class PutModelInvocationLoggingConfigurationResponse(Shape, frozen=True, kw_only=True):
+    pass
+
+
+class S3Config(Shape, frozen=True, kw_only=True):
+    bucket_name: BucketName
+    key_prefix: KeyPrefix | None = None
+
+
 OPERATIONS: dict[str, Shapes] = {
+    "DeleteModelInvocationLoggingConfiguration": Shapes(
+        input=DeleteModelInvocationLoggingConfigurationRequest,
+        output=DeleteModelInvocationLoggingConfigurationResponse,
+    ),
+    "GetAccountDataRetention": Shapes(
+        input=GetAccountDataRetentionRequest,
+        output=GetAccountDataRetentionResponse,
+    ),
     "GetFoundationModel": Shapes(
         input=GetFoundationModelRequest,
         request=Bindings(labels=(("model_identifier", "modelIdentifier"),)),
@@ -138,6 +214,10 @@ OPERATIONS: dict[str, Shapes] = {
         request=Bindings(labels=(("inference_profile_identifier", "inferenceProfileIdentifier"),)),
         output=GetInferenceProfileResponse,
     ),
+    "GetModelInvocationLoggingConfiguration": Shapes(
+        input=GetModelInvocationLoggingConfigurationRequest,
+        output=GetModelInvocationLoggingConfigurationResponse,
+    ),
     "ListFoundationModels": Shapes(
         input=ListFoundationModelsRequest,
         request=Bindings(query=(("by_provider", "byProvider"), ("by_customization_type", "byCustomizationType"), ("by_output_modality", "byOutputModality"), ("by_inference_type", "byInferenceType"))),
@@ -147,5 +227,13 @@ OPERATIONS: dict[str, Shapes] = {
         input=ListInferenceProfilesRequest,
         request=Bindings(query=(("max_results", "maxResults"), ("next_token", "nextToken"), ("type_equals", "type"))),
         output=ListInferenceProfilesResponse,
+    ),
+    "PutAccountDataRetention": Shapes(
+        input=PutAccountDataRetentionRequest,
+        output=PutAccountDataRetentionResponse,
+    ),
+    "PutModelInvocationLoggingConfiguration": Shapes(
+        input=PutModelInvocationLoggingConfigurationRequest,
+        output=PutModelInvocationLoggingConfigurationResponse,
     ),
 }
