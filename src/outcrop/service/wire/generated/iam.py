@@ -11,11 +11,17 @@ from msgspec import Meta, field
 
 from outcrop.service.wire.model import Shape, Shapes
 
+AccessKeyIdType = Annotated[str, Meta(min_length=16, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
+AccessKeySecretType = Annotated[str, Meta(extra={'sensitive': True})]
+AccountAliasType = Annotated[str, Meta(min_length=3, max_length=63, pattern="(?a)\\A(?:^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$)\\Z")]
 ArnType = Annotated[str, Meta(min_length=20, max_length=2048)]
 AssignmentStatusType = Literal["Assigned", "Unassigned", "Any"]
 BootstrapDatum = Annotated[bytes, Meta(extra={'sensitive': True})]
 CertificateBodyType = Annotated[str, Meta(min_length=1, max_length=16384, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)\\Z")]
 CertificateIdType = Annotated[str, Meta(min_length=24, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
+ClientIDType = Annotated[str, Meta(min_length=1, max_length=255)]
+CredentialAgeDays = Annotated[int, Meta(ge=1, le=36600)]
+EntityType = Literal["User", "Role", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
 ExistingUserNameType = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
 GroupNameType = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
 IdType = Annotated[str, Meta(min_length=16, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
@@ -23,19 +29,59 @@ InstanceProfileNameType = Annotated[str, Meta(min_length=1, max_length=128, patt
 Integer = Annotated[int, Meta(ge=-2147483648, le=2147483647)]
 MarkerType = Annotated[str, Meta(min_length=1, max_length=320, pattern="(?a)\\A(?:[\\u0020-\\u00FF]+)\\Z")]
 MaxItemsType = Annotated[int, Meta(ge=1, le=1000)]
+OpenIDConnectProviderUrlType = Annotated[str, Meta(min_length=1, max_length=255)]
 PathPrefixType = Annotated[str, Meta(min_length=1, max_length=512, pattern="(?a)\\A(?:\\u002F[\\u0021-\\u007F]*)\\Z")]
 PathType = Annotated[str, Meta(min_length=1, max_length=512, pattern="(?a)\\A(?:(\\u002F)|(\\u002F[\\u0021-\\u007E]+\\u002F))\\Z")]
 PermissionsBoundaryAttachmentType = Literal["PermissionsBoundaryPolicy"]
+PolicyDescriptionType = Annotated[str, Meta(max_length=1000)]
 PolicyDocumentType = Annotated[str, Meta(min_length=1, max_length=131072, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)\\Z")]
+PolicyNameType = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
+PolicyPathType = Annotated[str, Meta(min_length=1, max_length=512, pattern="(?a)\\A(?:((/[A-Za-z0-9\\.,\\+@=_-]+)*)/)\\Z")]
+PolicyScopeType = Literal["All", "AWS", "Local"]
+PolicyUsageType = Literal["PermissionsPolicy", "PermissionsBoundary"]
+PolicyVersionIdType = Annotated[str, Meta(pattern="(?a)\\A(?:v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?)\\Z")]
 PublicKeyIdType = Annotated[str, Meta(min_length=20, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
 RoleDescriptionType = Annotated[str, Meta(max_length=1000, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u00A1-\\u00FF]*)\\Z")]
 RoleMaxSessionDurationType = Annotated[int, Meta(ge=3600, le=43200)]
 RoleNameType = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
 SerialNumberType = Annotated[str, Meta(min_length=9, max_length=256, pattern="(?a)\\A(?:[\\w+=/:,.@-]+)\\Z")]
+ServiceCredentialAlias = Annotated[str, Meta(max_length=200, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
+ServiceCredentialSecret = Annotated[str, Meta(extra={'sensitive': True})]
+ServicePassword = Annotated[str, Meta(extra={'sensitive': True})]
+ServiceSpecificCredentialId = Annotated[str, Meta(min_length=20, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
+ServiceUserName = Annotated[str, Meta(max_length=200, pattern="(?a)\\A(?:[\\w+=,.@-]*)\\Z")]
 StatusType = Literal["Active", "Inactive", "Expired"]
+SummaryKeyType = Literal["Users", "UsersQuota", "Groups", "GroupsQuota", "ServerCertificates", "ServerCertificatesQuota", "UserPolicySizeQuota", "GroupPolicySizeQuota", "GroupsPerUserQuota", "SigningCertificatesPerUserQuota", "AccessKeysPerUserQuota", "MFADevices", "MFADevicesInUse", "AccountMFAEnabled", "AccountAccessKeysPresent", "AccountPasswordPresent", "AccountSigningCertificatesPresent", "AttachedPoliciesPerGroupQuota", "AttachedPoliciesPerRoleQuota", "AttachedPoliciesPerUserQuota", "Policies", "PoliciesQuota", "PolicySizeQuota", "PolicyVersionsInUse", "PolicyVersionsInUseQuota", "VersionsPerPolicyQuota", "GlobalEndpointTokenVersion", "AssumeRolePolicySizeQuota", "InstanceProfiles", "InstanceProfilesQuota", "Providers", "RolePolicySizeQuota", "Roles", "RolesQuota"]
 TagKeyType = Annotated[str, Meta(min_length=1, max_length=128, extra={'unicode_pattern': "\\A(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+)\\Z"})]
 TagValueType = Annotated[str, Meta(max_length=256, extra={'unicode_pattern': "\\A(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)\\Z"})]
+ThumbprintType = Annotated[str, Meta(min_length=40, max_length=40)]
 UserNameType = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
+
+
+class AccessKey(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    access_key_id: AccessKeyIdType = field(name="AccessKeyId")
+    status: StatusType = field(name="Status")
+    secret_access_key: AccessKeySecretType = field(name="SecretAccessKey")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+
+
+class AccessKeyLastUsed(Shape, frozen=True, kw_only=True):
+    service_name: str = field(name="ServiceName")
+    region: str = field(name="Region")
+    last_used_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="LastUsedDate")
+
+
+class AccessKeyMetadata(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType | None = field(default=None, name="UserName")
+    access_key_id: AccessKeyIdType | None = field(default=None, name="AccessKeyId")
+    status: StatusType | None = field(default=None, name="Status")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+
+
+class AddClientIDToOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+    client_id: ClientIDType = field(name="ClientID")
 
 
 class AddUserToGroupRequest(Shape, frozen=True, kw_only=True):
@@ -43,9 +89,41 @@ class AddUserToGroupRequest(Shape, frozen=True, kw_only=True):
     user_name: ExistingUserNameType = field(name="UserName")
 
 
+class AttachGroupPolicyRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class AttachRolePolicyRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class AttachUserPolicyRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
 class AttachedPermissionsBoundary(Shape, frozen=True, kw_only=True):
     permissions_boundary_type: PermissionsBoundaryAttachmentType | None = field(default=None, name="PermissionsBoundaryType")
     permissions_boundary_arn: ArnType | None = field(default=None, name="PermissionsBoundaryArn")
+
+
+class AttachedPolicy(Shape, frozen=True, kw_only=True):
+    policy_name: PolicyNameType | None = field(default=None, name="PolicyName")
+    policy_arn: ArnType | None = field(default=None, name="PolicyArn")
+
+
+class CreateAccessKeyRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType | None = field(default=None, name="UserName")
+
+
+class CreateAccessKeyResponse(Shape, frozen=True, kw_only=True):
+    access_key: AccessKey = field(name="AccessKey")
+
+
+class CreateAccountAliasRequest(Shape, frozen=True, kw_only=True):
+    account_alias: AccountAliasType = field(name="AccountAlias")
 
 
 class CreateGroupRequest(Shape, frozen=True, kw_only=True):
@@ -55,6 +133,40 @@ class CreateGroupRequest(Shape, frozen=True, kw_only=True):
 
 class CreateGroupResponse(Shape, frozen=True, kw_only=True):
     group: Group = field(name="Group")
+
+
+class CreateOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    url: OpenIDConnectProviderUrlType = field(name="Url")
+    client_id_list: list[ClientIDType] | None = field(default=None, name="ClientIDList")
+    thumbprint_list: list[ThumbprintType] | None = field(default=None, name="ThumbprintList")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
+class CreateOpenIDConnectProviderResponse(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType | None = field(default=None, name="OpenIDConnectProviderArn")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
+class CreatePolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
+    path: PolicyPathType | None = field(default=None, name="Path")
+    description: PolicyDescriptionType | None = field(default=None, name="Description")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
+class CreatePolicyResponse(Shape, frozen=True, kw_only=True):
+    policy: Policy | None = field(default=None, name="Policy")
+
+
+class CreatePolicyVersionRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
+    set_as_default: bool | None = field(default=None, name="SetAsDefault")
+
+
+class CreatePolicyVersionResponse(Shape, frozen=True, kw_only=True):
+    policy_version: PolicyVersion | None = field(default=None, name="PolicyVersion")
 
 
 class CreateRoleRequest(Shape, frozen=True, kw_only=True):
@@ -71,6 +183,16 @@ class CreateRoleResponse(Shape, frozen=True, kw_only=True):
     role: Role = field(name="Role")
 
 
+class CreateServiceSpecificCredentialRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    service_name: str = field(name="ServiceName")
+    credential_age_days: CredentialAgeDays | None = field(default=None, name="CredentialAgeDays")
+
+
+class CreateServiceSpecificCredentialResponse(Shape, frozen=True, kw_only=True):
+    service_specific_credential: ServiceSpecificCredential | None = field(default=None, name="ServiceSpecificCredential")
+
+
 class CreateUserRequest(Shape, frozen=True, kw_only=True):
     user_name: UserNameType = field(name="UserName")
     path: PathType | None = field(default=None, name="Path")
@@ -82,16 +204,120 @@ class CreateUserResponse(Shape, frozen=True, kw_only=True):
     user: User | None = field(default=None, name="User")
 
 
+class DeleteAccessKeyRequest(Shape, frozen=True, kw_only=True):
+    access_key_id: AccessKeyIdType = field(name="AccessKeyId")
+    user_name: ExistingUserNameType | None = field(default=None, name="UserName")
+
+
+class DeleteAccountAliasRequest(Shape, frozen=True, kw_only=True):
+    account_alias: AccountAliasType = field(name="AccountAlias")
+
+
+class DeleteGroupPolicyRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+
+
 class DeleteGroupRequest(Shape, frozen=True, kw_only=True):
     group_name: GroupNameType = field(name="GroupName")
+
+
+class DeleteOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+
+
+class DeletePolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class DeletePolicyVersionRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    version_id: PolicyVersionIdType = field(name="VersionId")
+
+
+class DeleteRolePermissionsBoundaryRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+
+
+class DeleteRolePolicyRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    policy_name: PolicyNameType = field(name="PolicyName")
 
 
 class DeleteRoleRequest(Shape, frozen=True, kw_only=True):
     role_name: RoleNameType = field(name="RoleName")
 
 
+class DeleteServiceSpecificCredentialRequest(Shape, frozen=True, kw_only=True):
+    service_specific_credential_id: ServiceSpecificCredentialId = field(name="ServiceSpecificCredentialId")
+    user_name: UserNameType | None = field(default=None, name="UserName")
+
+
+class DeleteUserPermissionsBoundaryRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+
+
+class DeleteUserPolicyRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+
+
 class DeleteUserRequest(Shape, frozen=True, kw_only=True):
     user_name: ExistingUserNameType = field(name="UserName")
+
+
+class DetachGroupPolicyRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class DetachRolePolicyRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class DetachUserPolicyRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class GetAccessKeyLastUsedRequest(Shape, frozen=True, kw_only=True):
+    access_key_id: AccessKeyIdType = field(name="AccessKeyId")
+
+
+class GetAccessKeyLastUsedResponse(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType | None = field(default=None, name="UserName")
+    access_key_last_used: AccessKeyLastUsed | None = field(default=None, name="AccessKeyLastUsed")
+
+
+class GetAccountAuthorizationDetailsRequest(Shape, frozen=True, kw_only=True):
+    filter: list[EntityType] | None = field(default=None, name="Filter")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+    marker: MarkerType | None = field(default=None, name="Marker")
+
+
+class GetAccountAuthorizationDetailsResponse(Shape, frozen=True, kw_only=True):
+    user_detail_list: list[UserDetail] | None = field(default=None, name="UserDetailList")
+    group_detail_list: list[GroupDetail] | None = field(default=None, name="GroupDetailList")
+    role_detail_list: list[RoleDetail] | None = field(default=None, name="RoleDetailList")
+    policies: list[ManagedPolicyDetail] | None = field(default=None, name="Policies")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class GetAccountSummaryResponse(Shape, frozen=True, kw_only=True):
+    summary_map: dict[SummaryKeyType, Integer] | None = field(default=None, name="SummaryMap")
+
+
+class GetGroupPolicyRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+
+
+class GetGroupPolicyResponse(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
 
 
 class GetGroupRequest(Shape, frozen=True, kw_only=True):
@@ -115,12 +341,63 @@ class GetLoginProfileResponse(Shape, frozen=True, kw_only=True):
     login_profile: LoginProfile = field(name="LoginProfile")
 
 
+class GetOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+
+
+class GetOpenIDConnectProviderResponse(Shape, frozen=True, kw_only=True):
+    url: OpenIDConnectProviderUrlType | None = field(default=None, name="Url")
+    client_id_list: list[ClientIDType] | None = field(default=None, name="ClientIDList")
+    thumbprint_list: list[ThumbprintType] | None = field(default=None, name="ThumbprintList")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
+class GetPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+
+
+class GetPolicyResponse(Shape, frozen=True, kw_only=True):
+    policy: Policy | None = field(default=None, name="Policy")
+
+
+class GetPolicyVersionRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    version_id: PolicyVersionIdType = field(name="VersionId")
+
+
+class GetPolicyVersionResponse(Shape, frozen=True, kw_only=True):
+    policy_version: PolicyVersion | None = field(default=None, name="PolicyVersion")
+
+
+class GetRolePolicyRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+
+
+class GetRolePolicyResponse(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
+
+
 class GetRoleRequest(Shape, frozen=True, kw_only=True):
     role_name: RoleNameType = field(name="RoleName")
 
 
 class GetRoleResponse(Shape, frozen=True, kw_only=True):
     role: Role = field(name="Role")
+
+
+class GetUserPolicyRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+
+
+class GetUserPolicyResponse(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
 
 
 class GetUserRequest(Shape, frozen=True, kw_only=True):
@@ -139,6 +416,16 @@ class Group(Shape, frozen=True, kw_only=True):
     create_date: Annotated[datetime, Meta(tz=True)] = field(name="CreateDate")
 
 
+class GroupDetail(Shape, frozen=True, kw_only=True):
+    path: PathType | None = field(default=None, name="Path")
+    group_name: GroupNameType | None = field(default=None, name="GroupName")
+    group_id: IdType | None = field(default=None, name="GroupId")
+    arn: ArnType | None = field(default=None, name="Arn")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+    group_policy_list: list[PolicyDetail] | None = field(default=None, name="GroupPolicyList")
+    attached_managed_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedManagedPolicies")
+
+
 class InstanceProfile(Shape, frozen=True, kw_only=True):
     path: PathType = field(name="Path")
     instance_profile_name: InstanceProfileNameType = field(name="InstanceProfileName")
@@ -147,6 +434,97 @@ class InstanceProfile(Shape, frozen=True, kw_only=True):
     create_date: Annotated[datetime, Meta(tz=True)] = field(name="CreateDate")
     roles: list[Role] = field(name="Roles")
     tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
+class ListAccessKeysRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType | None = field(default=None, name="UserName")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListAccessKeysResponse(Shape, frozen=True, kw_only=True):
+    access_key_metadata: list[AccessKeyMetadata] = field(name="AccessKeyMetadata")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListAccountAliasesRequest(Shape, frozen=True, kw_only=True):
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListAccountAliasesResponse(Shape, frozen=True, kw_only=True):
+    account_aliases: list[AccountAliasType] = field(name="AccountAliases")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListAttachedGroupPoliciesRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    path_prefix: PolicyPathType | None = field(default=None, name="PathPrefix")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListAttachedGroupPoliciesResponse(Shape, frozen=True, kw_only=True):
+    attached_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedPolicies")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListAttachedRolePoliciesRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    path_prefix: PolicyPathType | None = field(default=None, name="PathPrefix")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListAttachedRolePoliciesResponse(Shape, frozen=True, kw_only=True):
+    attached_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedPolicies")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListAttachedUserPoliciesRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    path_prefix: PolicyPathType | None = field(default=None, name="PathPrefix")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListAttachedUserPoliciesResponse(Shape, frozen=True, kw_only=True):
+    attached_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedPolicies")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListEntitiesForPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    entity_filter: EntityType | None = field(default=None, name="EntityFilter")
+    path_prefix: PathType | None = field(default=None, name="PathPrefix")
+    policy_usage_filter: PolicyUsageType | None = field(default=None, name="PolicyUsageFilter")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListEntitiesForPolicyResponse(Shape, frozen=True, kw_only=True):
+    policy_groups: list[PolicyGroup] | None = field(default=None, name="PolicyGroups")
+    policy_users: list[PolicyUser] | None = field(default=None, name="PolicyUsers")
+    policy_roles: list[PolicyRole] | None = field(default=None, name="PolicyRoles")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListGroupPoliciesRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListGroupPoliciesResponse(Shape, frozen=True, kw_only=True):
+    policy_names: list[PolicyNameType] = field(name="PolicyNames")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
 
 
 class ListGroupsForUserRequest(Shape, frozen=True, kw_only=True):
@@ -197,6 +575,89 @@ class ListMFADevicesResponse(Shape, frozen=True, kw_only=True):
     marker: str | None = field(default=None, name="Marker")
 
 
+class ListOpenIDConnectProviderTagsRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListOpenIDConnectProviderTagsResponse(Shape, frozen=True, kw_only=True):
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListOpenIDConnectProvidersRequest(Shape, frozen=True, kw_only=True):
+    pass
+
+
+class ListOpenIDConnectProvidersResponse(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_list: list[OpenIDConnectProviderListEntry] | None = field(default=None, name="OpenIDConnectProviderList")
+
+
+class ListPoliciesRequest(Shape, frozen=True, kw_only=True):
+    scope: PolicyScopeType | None = field(default=None, name="Scope")
+    only_attached: bool | None = field(default=None, name="OnlyAttached")
+    path_prefix: PolicyPathType | None = field(default=None, name="PathPrefix")
+    policy_usage_filter: PolicyUsageType | None = field(default=None, name="PolicyUsageFilter")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListPoliciesResponse(Shape, frozen=True, kw_only=True):
+    policies: list[Policy] | None = field(default=None, name="Policies")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListPolicyTagsRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListPolicyTagsResponse(Shape, frozen=True, kw_only=True):
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListPolicyVersionsRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListPolicyVersionsResponse(Shape, frozen=True, kw_only=True):
+    versions: list[PolicyVersion] | None = field(default=None, name="Versions")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListRolePoliciesRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListRolePoliciesResponse(Shape, frozen=True, kw_only=True):
+    policy_names: list[PolicyNameType] = field(name="PolicyNames")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListRoleTagsRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListRoleTagsResponse(Shape, frozen=True, kw_only=True):
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
 class ListRolesRequest(Shape, frozen=True, kw_only=True):
     path_prefix: PathPrefixType | None = field(default=None, name="PathPrefix")
     marker: MarkerType | None = field(default=None, name="Marker")
@@ -221,6 +682,20 @@ class ListSSHPublicKeysResponse(Shape, frozen=True, kw_only=True):
     marker: str | None = field(default=None, name="Marker")
 
 
+class ListServiceSpecificCredentialsRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType | None = field(default=None, name="UserName")
+    service_name: str | None = field(default=None, name="ServiceName")
+    all_users: bool | None = field(default=None, name="AllUsers")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListServiceSpecificCredentialsResponse(Shape, frozen=True, kw_only=True):
+    service_specific_credentials: list[ServiceSpecificCredentialMetadata] | None = field(default=None, name="ServiceSpecificCredentials")
+    marker: str | None = field(default=None, name="Marker")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+
+
 class ListSigningCertificatesRequest(Shape, frozen=True, kw_only=True):
     user_name: ExistingUserNameType | None = field(default=None, name="UserName")
     marker: MarkerType | None = field(default=None, name="Marker")
@@ -229,6 +704,30 @@ class ListSigningCertificatesRequest(Shape, frozen=True, kw_only=True):
 
 class ListSigningCertificatesResponse(Shape, frozen=True, kw_only=True):
     certificates: list[SigningCertificate] = field(name="Certificates")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListUserPoliciesRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListUserPoliciesResponse(Shape, frozen=True, kw_only=True):
+    policy_names: list[PolicyNameType] = field(name="PolicyNames")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class ListUserTagsRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    marker: MarkerType | None = field(default=None, name="Marker")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+
+
+class ListUserTagsResponse(Shape, frozen=True, kw_only=True):
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
     is_truncated: bool | None = field(default=None, name="IsTruncated")
     marker: str | None = field(default=None, name="Marker")
 
@@ -269,9 +768,112 @@ class MFADevice(Shape, frozen=True, kw_only=True):
     enable_date: Annotated[datetime, Meta(tz=True)] = field(name="EnableDate")
 
 
+class ManagedPolicyDetail(Shape, frozen=True, kw_only=True):
+    policy_name: PolicyNameType | None = field(default=None, name="PolicyName")
+    policy_id: IdType | None = field(default=None, name="PolicyId")
+    arn: ArnType | None = field(default=None, name="Arn")
+    path: PolicyPathType | None = field(default=None, name="Path")
+    default_version_id: PolicyVersionIdType | None = field(default=None, name="DefaultVersionId")
+    attachment_count: Integer | None = field(default=None, name="AttachmentCount")
+    permissions_boundary_usage_count: Integer | None = field(default=None, name="PermissionsBoundaryUsageCount")
+    is_attachable: bool | None = field(default=None, name="IsAttachable")
+    description: PolicyDescriptionType | None = field(default=None, name="Description")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+    update_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="UpdateDate")
+    policy_version_list: list[PolicyVersion] | None = field(default=None, name="PolicyVersionList")
+
+
+class OpenIDConnectProviderListEntry(Shape, frozen=True, kw_only=True):
+    arn: ArnType | None = field(default=None, name="Arn")
+
+
+class Policy(Shape, frozen=True, kw_only=True):
+    policy_name: PolicyNameType | None = field(default=None, name="PolicyName")
+    policy_id: IdType | None = field(default=None, name="PolicyId")
+    arn: ArnType | None = field(default=None, name="Arn")
+    path: PolicyPathType | None = field(default=None, name="Path")
+    default_version_id: PolicyVersionIdType | None = field(default=None, name="DefaultVersionId")
+    attachment_count: Integer | None = field(default=None, name="AttachmentCount")
+    permissions_boundary_usage_count: Integer | None = field(default=None, name="PermissionsBoundaryUsageCount")
+    is_attachable: bool | None = field(default=None, name="IsAttachable")
+    description: PolicyDescriptionType | None = field(default=None, name="Description")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+    update_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="UpdateDate")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
+class PolicyDetail(Shape, frozen=True, kw_only=True):
+    policy_name: PolicyNameType | None = field(default=None, name="PolicyName")
+    policy_document: PolicyDocumentType | None = field(default=None, name="PolicyDocument")
+
+
+class PolicyGroup(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType | None = field(default=None, name="GroupName")
+    group_id: IdType | None = field(default=None, name="GroupId")
+
+
+class PolicyRole(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType | None = field(default=None, name="RoleName")
+    role_id: IdType | None = field(default=None, name="RoleId")
+
+
+class PolicyUser(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType | None = field(default=None, name="UserName")
+    user_id: IdType | None = field(default=None, name="UserId")
+
+
+class PolicyVersion(Shape, frozen=True, kw_only=True):
+    document: PolicyDocumentType | None = field(default=None, name="Document")
+    version_id: PolicyVersionIdType | None = field(default=None, name="VersionId")
+    is_default_version: bool | None = field(default=None, name="IsDefaultVersion")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+
+
+class PutGroupPolicyRequest(Shape, frozen=True, kw_only=True):
+    group_name: GroupNameType = field(name="GroupName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
+
+
+class PutRolePermissionsBoundaryRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    permissions_boundary: ArnType = field(name="PermissionsBoundary")
+
+
+class PutRolePolicyRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
+
+
+class PutUserPermissionsBoundaryRequest(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    permissions_boundary: ArnType = field(name="PermissionsBoundary")
+
+
+class PutUserPolicyRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    policy_name: PolicyNameType = field(name="PolicyName")
+    policy_document: PolicyDocumentType = field(name="PolicyDocument")
+
+
+class RemoveClientIDFromOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+    client_id: ClientIDType = field(name="ClientID")
+
+
 class RemoveUserFromGroupRequest(Shape, frozen=True, kw_only=True):
     group_name: GroupNameType = field(name="GroupName")
     user_name: ExistingUserNameType = field(name="UserName")
+
+
+class ResetServiceSpecificCredentialRequest(Shape, frozen=True, kw_only=True):
+    service_specific_credential_id: ServiceSpecificCredentialId = field(name="ServiceSpecificCredentialId")
+    user_name: UserNameType | None = field(default=None, name="UserName")
+
+
+class ResetServiceSpecificCredentialResponse(Shape, frozen=True, kw_only=True):
+    service_specific_credential: ServiceSpecificCredential | None = field(default=None, name="ServiceSpecificCredential")
 
 
 class Role(Shape, frozen=True, kw_only=True):
@@ -289,6 +891,21 @@ class Role(Shape, frozen=True, kw_only=True):
     source_role_template: SourceRoleTemplate | None = field(default=None, name="SourceRoleTemplate")
 
 
+class RoleDetail(Shape, frozen=True, kw_only=True):
+    path: PathType | None = field(default=None, name="Path")
+    role_name: RoleNameType | None = field(default=None, name="RoleName")
+    role_id: IdType | None = field(default=None, name="RoleId")
+    arn: ArnType | None = field(default=None, name="Arn")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+    assume_role_policy_document: PolicyDocumentType | None = field(default=None, name="AssumeRolePolicyDocument")
+    instance_profile_list: list[InstanceProfile] | None = field(default=None, name="InstanceProfileList")
+    role_policy_list: list[PolicyDetail] | None = field(default=None, name="RolePolicyList")
+    attached_managed_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedManagedPolicies")
+    permissions_boundary: AttachedPermissionsBoundary | None = field(default=None, name="PermissionsBoundary")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+    role_last_used: RoleLastUsed | None = field(default=None, name="RoleLastUsed")
+
+
 class RoleLastUsed(Shape, frozen=True, kw_only=True):
     last_used_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="LastUsedDate")
     region: str | None = field(default=None, name="Region")
@@ -299,6 +916,35 @@ class SSHPublicKeyMetadata(Shape, frozen=True, kw_only=True):
     ssh_public_key_id: PublicKeyIdType = field(name="SSHPublicKeyId")
     status: StatusType = field(name="Status")
     upload_date: Annotated[datetime, Meta(tz=True)] = field(name="UploadDate")
+
+
+class ServiceSpecificCredential(Shape, frozen=True, kw_only=True):
+    create_date: Annotated[datetime, Meta(tz=True)] = field(name="CreateDate")
+    service_name: str = field(name="ServiceName")
+    service_specific_credential_id: ServiceSpecificCredentialId = field(name="ServiceSpecificCredentialId")
+    user_name: UserNameType = field(name="UserName")
+    status: StatusType = field(name="Status")
+    expiration_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="ExpirationDate")
+    service_user_name: ServiceUserName | None = field(default=None, name="ServiceUserName")
+    service_password: ServicePassword | None = field(default=None, name="ServicePassword")
+    service_credential_alias: ServiceCredentialAlias | None = field(default=None, name="ServiceCredentialAlias")
+    service_credential_secret: ServiceCredentialSecret | None = field(default=None, name="ServiceCredentialSecret")
+
+
+class ServiceSpecificCredentialMetadata(Shape, frozen=True, kw_only=True):
+    user_name: UserNameType = field(name="UserName")
+    status: StatusType = field(name="Status")
+    create_date: Annotated[datetime, Meta(tz=True)] = field(name="CreateDate")
+    service_specific_credential_id: ServiceSpecificCredentialId = field(name="ServiceSpecificCredentialId")
+    service_name: str = field(name="ServiceName")
+    service_user_name: ServiceUserName | None = field(default=None, name="ServiceUserName")
+    service_credential_alias: ServiceCredentialAlias | None = field(default=None, name="ServiceCredentialAlias")
+    expiration_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="ExpirationDate")
+
+
+class SetDefaultPolicyVersionRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    version_id: PolicyVersionIdType = field(name="VersionId")
 
 
 class SigningCertificate(Shape, frozen=True, kw_only=True):
@@ -319,6 +965,52 @@ class Tag(Shape, frozen=True, kw_only=True):
     value: TagValueType = field(name="Value")
 
 
+class TagOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+
+
+class TagPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+
+
+class TagRoleRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+
+
+class TagUserRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    tags: Annotated[list[Tag], Meta(max_length=50)] = field(name="Tags")
+
+
+class UntagOpenIDConnectProviderRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+    tag_keys: Annotated[list[TagKeyType], Meta(max_length=50)] = field(name="TagKeys")
+
+
+class UntagPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_arn: ArnType = field(name="PolicyArn")
+    tag_keys: Annotated[list[TagKeyType], Meta(max_length=50)] = field(name="TagKeys")
+
+
+class UntagRoleRequest(Shape, frozen=True, kw_only=True):
+    role_name: RoleNameType = field(name="RoleName")
+    tag_keys: Annotated[list[TagKeyType], Meta(max_length=50)] = field(name="TagKeys")
+
+
+class UntagUserRequest(Shape, frozen=True, kw_only=True):
+    user_name: ExistingUserNameType = field(name="UserName")
+    tag_keys: Annotated[list[TagKeyType], Meta(max_length=50)] = field(name="TagKeys")
+
+
+class UpdateAccessKeyRequest(Shape, frozen=True, kw_only=True):
+    access_key_id: AccessKeyIdType = field(name="AccessKeyId")
+    status: StatusType = field(name="Status")
+    user_name: ExistingUserNameType | None = field(default=None, name="UserName")
+
+
 class UpdateAssumeRolePolicyRequest(Shape, frozen=True, kw_only=True):
     role_name: RoleNameType = field(name="RoleName")
     policy_document: PolicyDocumentType = field(name="PolicyDocument")
@@ -328,6 +1020,11 @@ class UpdateGroupRequest(Shape, frozen=True, kw_only=True):
     group_name: GroupNameType = field(name="GroupName")
     new_path: PathType | None = field(default=None, name="NewPath")
     new_group_name: GroupNameType | None = field(default=None, name="NewGroupName")
+
+
+class UpdateOpenIDConnectProviderThumbprintRequest(Shape, frozen=True, kw_only=True):
+    open_id_connect_provider_arn: ArnType = field(name="OpenIDConnectProviderArn")
+    thumbprint_list: list[ThumbprintType] = field(name="ThumbprintList")
 
 
 class UpdateRoleDescriptionRequest(Shape, frozen=True, kw_only=True):
@@ -349,6 +1046,12 @@ class UpdateRoleResponse(Shape, frozen=True, kw_only=True):
     pass
 
 
+class UpdateServiceSpecificCredentialRequest(Shape, frozen=True, kw_only=True):
+    service_specific_credential_id: ServiceSpecificCredentialId = field(name="ServiceSpecificCredentialId")
+    status: StatusType = field(name="Status")
+    user_name: UserNameType | None = field(default=None, name="UserName")
+
+
 class UpdateUserRequest(Shape, frozen=True, kw_only=True):
     user_name: ExistingUserNameType = field(name="UserName")
     new_path: PathType | None = field(default=None, name="NewPath")
@@ -366,6 +1069,19 @@ class User(Shape, frozen=True, kw_only=True):
     tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
 
 
+class UserDetail(Shape, frozen=True, kw_only=True):
+    path: PathType | None = field(default=None, name="Path")
+    user_name: UserNameType | None = field(default=None, name="UserName")
+    user_id: IdType | None = field(default=None, name="UserId")
+    arn: ArnType | None = field(default=None, name="Arn")
+    create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+    user_policy_list: list[PolicyDetail] | None = field(default=None, name="UserPolicyList")
+    group_list: list[GroupNameType] | None = field(default=None, name="GroupList")
+    attached_managed_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedManagedPolicies")
+    permissions_boundary: AttachedPermissionsBoundary | None = field(default=None, name="PermissionsBoundary")
+    tags: Annotated[list[Tag], Meta(max_length=50)] | None = field(default=None, name="Tags")
+
+
 class VirtualMFADevice(Shape, frozen=True, kw_only=True):
     serial_number: SerialNumberType = field(name="SerialNumber")
     base32_string_seed: BootstrapDatum | None = field(default=None, name="Base32StringSeed")
@@ -376,8 +1092,39 @@ class VirtualMFADevice(Shape, frozen=True, kw_only=True):
 
 
 OPERATIONS: dict[str, Shapes] = {
+    "AddClientIDToOpenIDConnectProvider": Shapes(
+        input=AddClientIDToOpenIDConnectProviderRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "AddUserToGroup": Shapes(
         input=AddUserToGroupRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "AttachGroupPolicy": Shapes(
+        input=AttachGroupPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "AttachRolePolicy": Shapes(
+        input=AttachRolePolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "AttachUserPolicy": Shapes(
+        input=AttachUserPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "CreateAccessKey": Shapes(
+        input=CreateAccessKeyRequest,
+        output=CreateAccessKeyResponse,
+        wrapper="CreateAccessKeyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "CreateAccountAlias": Shapes(
+        input=CreateAccountAliasRequest,
         output=Shape,
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
@@ -387,10 +1134,34 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="CreateGroupResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "CreateOpenIDConnectProvider": Shapes(
+        input=CreateOpenIDConnectProviderRequest,
+        output=CreateOpenIDConnectProviderResponse,
+        wrapper="CreateOpenIDConnectProviderResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "CreatePolicy": Shapes(
+        input=CreatePolicyRequest,
+        output=CreatePolicyResponse,
+        wrapper="CreatePolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "CreatePolicyVersion": Shapes(
+        input=CreatePolicyVersionRequest,
+        output=CreatePolicyVersionResponse,
+        wrapper="CreatePolicyVersionResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "CreateRole": Shapes(
         input=CreateRoleRequest,
         output=CreateRoleResponse,
         wrapper="CreateRoleResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "CreateServiceSpecificCredential": Shapes(
+        input=CreateServiceSpecificCredentialRequest,
+        output=CreateServiceSpecificCredentialResponse,
+        wrapper="CreateServiceSpecificCredentialResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "CreateUser": Shapes(
@@ -399,8 +1170,38 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="CreateUserResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "DeleteAccessKey": Shapes(
+        input=DeleteAccessKeyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteAccountAlias": Shapes(
+        input=DeleteAccountAliasRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "DeleteGroup": Shapes(
         input=DeleteGroupRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteGroupPolicy": Shapes(
+        input=DeleteGroupPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteOpenIDConnectProvider": Shapes(
+        input=DeleteOpenIDConnectProviderRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeletePolicy": Shapes(
+        input=DeletePolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeletePolicyVersion": Shapes(
+        input=DeletePolicyVersionRequest,
         output=Shape,
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
@@ -409,9 +1210,67 @@ OPERATIONS: dict[str, Shapes] = {
         output=Shape,
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "DeleteRolePermissionsBoundary": Shapes(
+        input=DeleteRolePermissionsBoundaryRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteRolePolicy": Shapes(
+        input=DeleteRolePolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteServiceSpecificCredential": Shapes(
+        input=DeleteServiceSpecificCredentialRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "DeleteUser": Shapes(
         input=DeleteUserRequest,
         output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteUserPermissionsBoundary": Shapes(
+        input=DeleteUserPermissionsBoundaryRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DeleteUserPolicy": Shapes(
+        input=DeleteUserPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DetachGroupPolicy": Shapes(
+        input=DetachGroupPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DetachRolePolicy": Shapes(
+        input=DetachRolePolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "DetachUserPolicy": Shapes(
+        input=DetachUserPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetAccessKeyLastUsed": Shapes(
+        input=GetAccessKeyLastUsedRequest,
+        output=GetAccessKeyLastUsedResponse,
+        wrapper="GetAccessKeyLastUsedResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetAccountAuthorizationDetails": Shapes(
+        input=GetAccountAuthorizationDetailsRequest,
+        output=GetAccountAuthorizationDetailsResponse,
+        wrapper="GetAccountAuthorizationDetailsResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetAccountSummary": Shapes(
+        input=Shape,
+        output=GetAccountSummaryResponse,
+        wrapper="GetAccountSummaryResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "GetGroup": Shapes(
@@ -420,10 +1279,34 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="GetGroupResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "GetGroupPolicy": Shapes(
+        input=GetGroupPolicyRequest,
+        output=GetGroupPolicyResponse,
+        wrapper="GetGroupPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "GetLoginProfile": Shapes(
         input=GetLoginProfileRequest,
         output=GetLoginProfileResponse,
         wrapper="GetLoginProfileResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetOpenIDConnectProvider": Shapes(
+        input=GetOpenIDConnectProviderRequest,
+        output=GetOpenIDConnectProviderResponse,
+        wrapper="GetOpenIDConnectProviderResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetPolicy": Shapes(
+        input=GetPolicyRequest,
+        output=GetPolicyResponse,
+        wrapper="GetPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetPolicyVersion": Shapes(
+        input=GetPolicyVersionRequest,
+        output=GetPolicyVersionResponse,
+        wrapper="GetPolicyVersionResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "GetRole": Shapes(
@@ -432,10 +1315,64 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="GetRoleResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "GetRolePolicy": Shapes(
+        input=GetRolePolicyRequest,
+        output=GetRolePolicyResponse,
+        wrapper="GetRolePolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "GetUser": Shapes(
         input=GetUserRequest,
         output=GetUserResponse,
         wrapper="GetUserResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetUserPolicy": Shapes(
+        input=GetUserPolicyRequest,
+        output=GetUserPolicyResponse,
+        wrapper="GetUserPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListAccessKeys": Shapes(
+        input=ListAccessKeysRequest,
+        output=ListAccessKeysResponse,
+        wrapper="ListAccessKeysResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListAccountAliases": Shapes(
+        input=ListAccountAliasesRequest,
+        output=ListAccountAliasesResponse,
+        wrapper="ListAccountAliasesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListAttachedGroupPolicies": Shapes(
+        input=ListAttachedGroupPoliciesRequest,
+        output=ListAttachedGroupPoliciesResponse,
+        wrapper="ListAttachedGroupPoliciesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListAttachedRolePolicies": Shapes(
+        input=ListAttachedRolePoliciesRequest,
+        output=ListAttachedRolePoliciesResponse,
+        wrapper="ListAttachedRolePoliciesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListAttachedUserPolicies": Shapes(
+        input=ListAttachedUserPoliciesRequest,
+        output=ListAttachedUserPoliciesResponse,
+        wrapper="ListAttachedUserPoliciesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListEntitiesForPolicy": Shapes(
+        input=ListEntitiesForPolicyRequest,
+        output=ListEntitiesForPolicyResponse,
+        wrapper="ListEntitiesForPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListGroupPolicies": Shapes(
+        input=ListGroupPoliciesRequest,
+        output=ListGroupPoliciesResponse,
+        wrapper="ListGroupPoliciesResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "ListGroups": Shapes(
@@ -462,6 +1399,48 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="ListMFADevicesResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "ListOpenIDConnectProviderTags": Shapes(
+        input=ListOpenIDConnectProviderTagsRequest,
+        output=ListOpenIDConnectProviderTagsResponse,
+        wrapper="ListOpenIDConnectProviderTagsResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListOpenIDConnectProviders": Shapes(
+        input=ListOpenIDConnectProvidersRequest,
+        output=ListOpenIDConnectProvidersResponse,
+        wrapper="ListOpenIDConnectProvidersResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListPolicies": Shapes(
+        input=ListPoliciesRequest,
+        output=ListPoliciesResponse,
+        wrapper="ListPoliciesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListPolicyTags": Shapes(
+        input=ListPolicyTagsRequest,
+        output=ListPolicyTagsResponse,
+        wrapper="ListPolicyTagsResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListPolicyVersions": Shapes(
+        input=ListPolicyVersionsRequest,
+        output=ListPolicyVersionsResponse,
+        wrapper="ListPolicyVersionsResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListRolePolicies": Shapes(
+        input=ListRolePoliciesRequest,
+        output=ListRolePoliciesResponse,
+        wrapper="ListRolePoliciesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListRoleTags": Shapes(
+        input=ListRoleTagsRequest,
+        output=ListRoleTagsResponse,
+        wrapper="ListRoleTagsResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "ListRoles": Shapes(
         input=ListRolesRequest,
         output=ListRolesResponse,
@@ -474,10 +1453,28 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="ListSSHPublicKeysResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "ListServiceSpecificCredentials": Shapes(
+        input=ListServiceSpecificCredentialsRequest,
+        output=ListServiceSpecificCredentialsResponse,
+        wrapper="ListServiceSpecificCredentialsResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "ListSigningCertificates": Shapes(
         input=ListSigningCertificatesRequest,
         output=ListSigningCertificatesResponse,
         wrapper="ListSigningCertificatesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListUserPolicies": Shapes(
+        input=ListUserPoliciesRequest,
+        output=ListUserPoliciesResponse,
+        wrapper="ListUserPoliciesResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ListUserTags": Shapes(
+        input=ListUserTagsRequest,
+        output=ListUserTagsResponse,
+        wrapper="ListUserTagsResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "ListUsers": Shapes(
@@ -492,8 +1489,94 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="ListVirtualMFADevicesResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "PutGroupPolicy": Shapes(
+        input=PutGroupPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "PutRolePermissionsBoundary": Shapes(
+        input=PutRolePermissionsBoundaryRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "PutRolePolicy": Shapes(
+        input=PutRolePolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "PutUserPermissionsBoundary": Shapes(
+        input=PutUserPermissionsBoundaryRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "PutUserPolicy": Shapes(
+        input=PutUserPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "RemoveClientIDFromOpenIDConnectProvider": Shapes(
+        input=RemoveClientIDFromOpenIDConnectProviderRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "RemoveUserFromGroup": Shapes(
         input=RemoveUserFromGroupRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "ResetServiceSpecificCredential": Shapes(
+        input=ResetServiceSpecificCredentialRequest,
+        output=ResetServiceSpecificCredentialResponse,
+        wrapper="ResetServiceSpecificCredentialResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "SetDefaultPolicyVersion": Shapes(
+        input=SetDefaultPolicyVersionRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "TagOpenIDConnectProvider": Shapes(
+        input=TagOpenIDConnectProviderRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "TagPolicy": Shapes(
+        input=TagPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "TagRole": Shapes(
+        input=TagRoleRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "TagUser": Shapes(
+        input=TagUserRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "UntagOpenIDConnectProvider": Shapes(
+        input=UntagOpenIDConnectProviderRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "UntagPolicy": Shapes(
+        input=UntagPolicyRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "UntagRole": Shapes(
+        input=UntagRoleRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "UntagUser": Shapes(
+        input=UntagUserRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "UpdateAccessKey": Shapes(
+        input=UpdateAccessKeyRequest,
         output=Shape,
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
@@ -507,6 +1590,11 @@ OPERATIONS: dict[str, Shapes] = {
         output=Shape,
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "UpdateOpenIDConnectProviderThumbprint": Shapes(
+        input=UpdateOpenIDConnectProviderThumbprintRequest,
+        output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "UpdateRole": Shapes(
         input=UpdateRoleRequest,
         output=UpdateRoleResponse,
@@ -517,6 +1605,11 @@ OPERATIONS: dict[str, Shapes] = {
         input=UpdateRoleDescriptionRequest,
         output=UpdateRoleDescriptionResponse,
         wrapper="UpdateRoleDescriptionResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "UpdateServiceSpecificCredential": Shapes(
+        input=UpdateServiceSpecificCredentialRequest,
+        output=Shape,
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "UpdateUser": Shapes(
