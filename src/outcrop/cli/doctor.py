@@ -21,12 +21,15 @@ from outcrop.base.errors import NotFound, OutcropError
 DISK_BYTES_MIN = 1_000_000_000
 
 
+Status = Literal["ok", "warning", "failed"]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing looked at. ``remedy`` says what would make it right."""
 
     check: str
-    status: Literal["ok", "warning", "failed"]
+    status: Status
     found: str
     remedy: str = ""
 
@@ -112,8 +115,25 @@ def _data(data: Path) -> Iterator[Finding]:
     enough = free >= DISK_BYTES_MIN
     yield Finding("disk", "ok" if enough else "warning", f"{free / 1e9:.1f} GB free")
     yield _checked("deployment", lambda: _deployment(data))
+    yield from _profile(data)
     yield _checked("certificate", lambda: _certificate(data))
     yield _checked("models", lambda: _models(data))
+
+
+def _profile(data: Path) -> Iterator[Finding]:
+    """What the deployment's profile asks, as far as it can be seen without starting the service."""
+    from outcrop.service import profiles  # noqa: PLC0415
+    from outcrop.service.settings import Settings  # noqa: PLC0415
+
+    try:
+        settings = Settings.load(data)
+    except OutcropError as error:
+        yield Finding("profile", "failed", str(error))
+        return
+    yield Finding("profile", "ok", settings.profile)
+    for each in profiles.examine(profiles.Situation(settings, data), enforcing=False):
+        status: Status = "ok" if each.ok else "failed" if each.level == "required" else "warning"
+        yield Finding(f"{settings.profile}: {each.row.id}", status, each.seen, each.remedy)
 
 
 def _checked(name: str, look: Callable[[], str]) -> Finding:

@@ -99,8 +99,9 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
         if config.http_port is not None:
             plain = sockets.enter_context(server.bind(config.host, config.http_port))
         secure = sockets.enter_context(server.bind(config.host, config.https_port))
+        _hold_to_profile(config)  # before anything is made: a first key would be shown to nobody
         service = assemble.assemble(config, assemble.open_deployment(config, region))
-        _hold_to_profile(service, config)
+        _advise(service, config)
         names = [config.host, *config.names]
         tls = ensure_tls(config.data / assemble.TLS_FOLDER, names, SystemClock())
 
@@ -124,18 +125,26 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
             await service.close()
 
 
-def _hold_to_profile(service: Service, config: ServiceConfig) -> None:
+def _hold_to_profile(config: ServiceConfig) -> None:
     """Do what the profile asks of this process, and refuse to go on where something it requires does not hold."""
+    from outcrop.service import profiles  # noqa: PLC0415
+    from outcrop.service.settings import Settings  # noqa: PLC0415
+
+    situation = profiles.Situation(Settings.load(config.data), config.data, config)
+    profiles.require(profiles.examine(situation, enforcing=True))
+
+
+def _advise(service: Service, config: ServiceConfig) -> None:
+    """Say what the profile advises and does not find."""
     from outcrop.service import profiles  # noqa: PLC0415
 
     root_keys = tuple(
         key.access_key_id for key in service.identity.list_keys() if key.active and key.arn.resource == "root"
     )
-    findings = profiles.examine(profiles.Situation(service.trust.settings, config, root_keys), enforcing=True)
-    for finding in findings:
-        if not finding.ok and finding.level == "advised":
+    situation = profiles.Situation(service.trust.settings, config.data, config, root_keys)
+    for finding in profiles.examine(situation, enforcing=False):
+        if not finding.ok:
             log.warning("%s: %s %s", finding.row.id, finding.seen, finding.remedy)
-    profiles.require(findings)
 
 
 def _report(service: Service, config: ServiceConfig, listening: Listening) -> dict[str, object]:

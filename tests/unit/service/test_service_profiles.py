@@ -19,7 +19,7 @@ from outcrop.trust.crypto.keystores.config import KeyStoreConfig
 
 def situation(data: Path, profile: str = "dev", **changes: object) -> Situation:
     config = ServiceConfig(data=data, **changes)
-    return Situation(Settings(profile, None, KeyStoreConfig(profile=profile)), config)
+    return Situation(Settings(profile, None, KeyStoreConfig(profile=profile)), data, config)
 
 
 def seen(check_id: str, given: Situation) -> bool:
@@ -96,6 +96,14 @@ def test_what_is_required_stops_the_start_and_what_is_advised_does_not(tmp_path:
     exposed = examine(situation(tmp_path, host="0.0.0.0"), enforcing=False)
     assert [each.row.id for each in exposed if not each.ok and each.level == "advised"] == ["tls-beyond-loopback"]
     require(exposed)
+
+
+def test_what_is_not_known_is_not_claimed(tmp_path: Path) -> None:
+    settings = situation(tmp_path, "standard").settings
+    unknown = {each.row.id for each in examine(Situation(settings, tmp_path), enforcing=False)}
+    known = examine(Situation(settings, tmp_path, ServiceConfig(data=tmp_path), ("AKIA",)), enforcing=False)
+    assert {each.row.id for each in known} - unknown == {"tls-beyond-loopback", "no-root-keys"}
+    assert [each.seen for each in known if each.row.id == "no-root-keys"] == ["Active root keys: AKIA."]
 
 
 def test_every_profile_can_be_examined(tmp_path: Path) -> None:

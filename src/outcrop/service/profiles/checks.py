@@ -33,11 +33,15 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the checks look at. ``root_keys`` are the active access keys of accounts' roots."""
+    """What the checks look at; what is ``None`` is not known, and the checks that need it are left out.
+
+    ``root_keys`` are the active access keys of accounts' roots.
+    """
 
     settings: Settings
-    config: ServiceConfig
-    root_keys: tuple[str, ...] = ()
+    data: Path
+    config: ServiceConfig | None = None
+    root_keys: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def examine(situation: Situation, *, enforcing: bool) -> list[Finding]:
     findings = []
     for row in rows():
         level = row.levels.get(situation.settings.profile)
-        if level is None or (row.id in _ENFORCED and not enforcing):
+        if level is None or (row.id in _ENFORCED and not enforcing) or not _known(row.id, situation):
             continue
         ok, seen, remedy = CHECKS[row.id](situation)
         findings.append(Finding(row, level, ok, seen, "" if ok else remedy))
@@ -80,6 +84,16 @@ _ENFORCED = frozenset({"no-core-dumps", "no-outbound"})
 """Checks of this process itself, which only a process that enforces them can pass."""
 
 
+_OF_THE_START = frozenset({"tls-beyond-loopback", "no-plain-http"})
+"""Checks of how the service is started, which its command line says and no file."""
+
+
+def _known(check_id: str, situation: Situation) -> bool:
+    if check_id in _OF_THE_START:
+        return situation.config is not None
+    return check_id != "no-root-keys" or situation.root_keys is not None
+
+
 def _enforce(situation: Situation) -> None:
     levels = {row.id: row.levels.get(situation.settings.profile) for row in rows()}
     if levels["no-core-dumps"] is not None:
@@ -91,7 +105,7 @@ def _enforce(situation: Situation) -> None:
 
 
 def _private_data(situation: Situation) -> Seen:
-    data = situation.config.data
+    data = situation.data
     mode = data.stat().st_mode & 0o777 if data.exists() else 0o700
     return mode & 0o077 == 0, f"{data} has mode {mode:04o}.", f"Run: chmod 700 {data}"
 
@@ -102,7 +116,7 @@ def _outside_key(situation: Situation) -> Seen:
     if store.kind != "passphrase":
         return True, f"The key store is {store.kind}.", ""
     try:
-        find_passphrase(store, situation.config.data, os.environ)
+        find_passphrase(store, situation.data, os.environ)
     except OutcropError as error:
         return False, str(error), ""
     return True, "The passphrase comes from outside.", ""
@@ -133,11 +147,13 @@ def _is_loopback(host: str) -> bool:
 
 def _tls_beyond_loopback(situation: Situation) -> Seen:
     config = situation.config
+    assert config is not None
     ok = config.http_port is None or _is_loopback(config.host)
     return ok, f"Plain HTTP is {'not ' if ok else ''}offered beyond this machine.", "Start it with --no-http."
 
 
 def _no_plain_http(situation: Situation) -> Seen:
+    assert situation.config is not None
     ok = situation.config.http_port is None
     return ok, f"Plain HTTP is {'off' if ok else 'on'}.", "Start it with --no-http."
 
@@ -152,6 +168,7 @@ def _fips_module(situation: Situation) -> Seen:
 
 def _no_root_keys(situation: Situation) -> Seen:
     keys = situation.root_keys
+    assert keys is not None
     seen = f"Active root keys: {', '.join(keys)}." if keys else "No root key is active."
     return not keys, seen, "Make a user or role for the work, then run: outcrop key disable ID"
 
