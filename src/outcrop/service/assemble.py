@@ -10,11 +10,14 @@ from outcrop.base.errors import NotFound, UserError
 from outcrop.models.registry import ModelRegistry
 from outcrop.service.access import Access, Denials
 from outcrop.service.access.resources import Resources
+from outcrop.service.accounts import Accounts
 from outcrop.service.admission import Gate, QuotaStore
 from outcrop.service.app import App
 from outcrop.service.auditing import Auditor, open_audit
 from outcrop.service.config import ServiceConfig
 from outcrop.service.hosting import EngineFactory, ModelHost, paged_engines
+from outcrop.service.invocations import Delivery, Invocations
+from outcrop.service.objects.sealed import OBJECTS_FOLDER, SealedObjects
 from outcrop.service.operations.base import Context
 from outcrop.service.pipeline import Pipeline
 from outcrop.service.routing import Routes
@@ -42,6 +45,7 @@ class Service:
     deployment: Deployment
     trust: Trust
     audit: AuditKeeper
+    invocations: Invocations
     reaper: KeyReaper
     first_key: IssuedKey | None
     """The root key made at the first start: the only time its secret is in hand."""
@@ -53,6 +57,7 @@ class Service:
     async def close(self) -> None:
         await self.host.close()
         self.reaper.close()
+        self.invocations.close()  # what it loses goes into the trail
         self.audit.close()
         self.trust.close()
 
@@ -79,7 +84,10 @@ def assemble(
     trust = Trust.open(config.data, deployment, clock)
     first_key = trust.identity.ensure_account(deployment.partition, deployment.scope.account)
     registry = ModelRegistry(config.data / MODELS_FOLDER, sealed_files=VaultedFiles(trust.vault, deployment.scope))
-    host = ModelHost(registry, deployment.scope, engines or paged_engines(config.engine), clock)
+    accounts = Accounts(trust.database, clock)
+    host = ModelHost(
+        registry, deployment.scope, engines or paged_engines(config.engine), clock, keeps=accounts.retention.keeps
+    )
     authenticator = Authenticator(
         trust.identity,
         deployment.region,
@@ -90,16 +98,22 @@ def assemble(
         replay=ReplayCache(clock.now()) if trust.settings.profile == "strict" else None,
     )
     routes = Routes()
+    denials = Denials(config.data)
     access = Access(
         trust.identity,
         Resources(host, clock, trust.identity, trust.keys),
         clock,
-        Denials(config.data),
+        denials,
         trust.identity.organisation.organisation_path,
     )
     audit = open_audit(config.data, deployment, trust, clock)
     auditor = Auditor(audit.trail, deployment.scope, clock)
+    objects = SealedObjects(trust.keys, trust.vault, config.data / OBJECTS_FOLDER, clock)
+    objects.sweep()
+    delivery = Delivery(objects, accounts.retention, clock, auditor.tell_delivery)
+    invocations = Invocations(accounts, delivery, clock, deployment.region)
     gate = Gate(QuotaStore(trust.database), clock)
-    pipeline = Pipeline(routes, authenticator, access, auditor, Context(host, clock, trust, audit, gate))
+    context = Context(host, clock, trust, audit, gate, denials, accounts, objects, invocations)
+    pipeline = Pipeline(routes, authenticator, access, auditor, context)
     reaper = KeyReaper(trust.keys, clock)
-    return Service(App(pipeline, clock, config.limits), host, deployment, trust, audit, reaper, first_key)
+    return Service(App(pipeline, clock, config.limits), host, deployment, trust, audit, invocations, reaper, first_key)

@@ -131,6 +131,28 @@ class Auditor:
         except AuditUnavailable:
             return
 
+    def tell_delivery(self, account: str, what: str, facts: Mapping[str, str | int]) -> None:
+        """Record what became of an account's invocation log: that it stopped, goes on, or lost records."""
+        event = cloudtrail_event(
+            Happened(
+                time=self._clock.now(),
+                identity=Identity("AWSService", account=account, invoked_by="bedrock.amazonaws.com"),
+                source="bedrock.amazonaws.com",
+                name=what,
+                region=self._scope.region,
+                account=account,
+                request_id="",
+                event_class="Management",
+                read_only=False,
+                additional=dict(facts),
+                event_type="AwsServiceEvent",
+            )
+        )
+        try:
+            self._trail.submit(event)
+        except AuditUnavailable:
+            return  # said in the operator's log already
+
     def _event(self, call: Call, error: AwsError | None) -> dict[str, object]:
         service, operation = _operation(call)
         account = call.principal.account if call.principal is not None else self._scope.account

@@ -13,6 +13,7 @@ from outcrop.base.errors import (
     AuthenticationError,
     EngineStopped,
     KeyRefused,
+    NotKept,
     Overloaded,
     PromptTooLong,
     TemplateRefused,
@@ -76,6 +77,8 @@ def _known(error: Exception) -> AwsError | None:
         return AwsError("AccessDeniedException", f"The KMS key that this is encrypted with cannot be used: {error}")
     if isinstance(error, EngineStopped):
         return AwsError("ServiceUnavailableException", UNAVAILABLE)
+    if isinstance(error, NotKept):
+        return invalid(str(error))
     if type(error) is UserError:  # its kinds are told apart above; ModelRefused, say, is the operator's to mend
         return invalid(str(error))
     return None

@@ -119,12 +119,21 @@ def paged_engines(config: EngineConfig) -> EngineFactory:
 class ModelHost:
     """Resolves the names that callers use and keeps one engine per model."""
 
-    def __init__(self, registry: ModelRegistry, scope: Scope, engines: EngineFactory, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        scope: Scope,
+        engines: EngineFactory,
+        clock: Clock,
+        *,
+        keeps: Callable[[AccountId], bool] = lambda account: True,
+    ) -> None:
+        """``keeps`` says of an account whether what was computed for its prompts may outlast the request."""
         self._registry = registry
         self._scope = scope
         self._engines = engines
         self._clock = clock
-        self._scopes = CacheScopes()
+        self._scopes = CacheScopes(keeps)
         self._served: dict[tuple[str, int], asyncio.Task[ServedModel]] = {}
         self._known: dict[tuple[str, AccountId | None], tuple[float, ModelInfo, int]] = {}
 

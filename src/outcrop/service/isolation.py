@@ -14,6 +14,8 @@ prompt that begins like theirs. Accounts share processors, queues and the cache'
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from outcrop.base.arn import AccountId
 from outcrop.trust.crypto import hmac_sha256, random_token
 
@@ -21,10 +23,14 @@ from outcrop.trust.crypto import hmac_sha256, random_token
 class CacheScopes:
     """Derives scopes under one secret, which its ``repr`` does not show."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeps: Callable[[AccountId], bool] = lambda account: True) -> None:
+        """``keeps`` says whether anything of an account's requests may be kept beyond them."""
         self._secret = random_token().encode()
+        self._keeps = keeps
 
     def scope(self, account: AccountId, model_id: str, group: str = "") -> bytes:
-        """The scope of an account's requests to a model, 32 bytes."""
+        """The scope of an account's requests to a model, 32 bytes; empty, which shares nothing, where it keeps none."""
+        if not self._keeps(account):
+            return b""
         parts = (part.encode() for part in ("prefix cache v1", account, model_id, group))
         return hmac_sha256(self._secret, b"".join(len(part).to_bytes(4, "big") + part for part in parts))

@@ -19,6 +19,7 @@ from outcrop.service.auditing import Auditor
 from outcrop.service.endpoints import Endpoint
 from outcrop.service.faults import client_gone, to_aws
 from outcrop.service.http import RawRequest, Reply
+from outcrop.service.invocations import Recording
 from outcrop.service.operations.base import Caller, Context
 from outcrop.service.routing import Routes
 from outcrop.service.wire.errors import AwsError
@@ -46,6 +47,8 @@ class Call:
     keys: Mapping[str, ContextValue] = field(default_factory=dict)
     """Condition keys: what is known of the request beside its input."""
     visit: Visit | None = None
+    recording: Recording | None = None
+    """Of an account that logs its invocations."""
     output: Any = None
     reply: Reply | None = None
 
@@ -78,6 +81,8 @@ class Pipeline:
         except asyncio.CancelledError:
             call.settle()
             self._auditor.note(call, client_gone())
+            if call.recording is not None:
+                call.recording.fail(client_gone())
             raise
         except Exception as error:  # noqa: BLE001 - the edge: nothing may reach the client untyped
             failure = self._told(call, error)
@@ -87,10 +92,9 @@ class Pipeline:
             failure = self._told(call, unrecorded)
         if failure is not None or (call.reply is not None and isinstance(call.reply.body, bytes)):
             call.settle()  # a stream settles itself, at its end
-        if failure is not None:
-            return self._fault(call)(failure, request_id)
-        assert call.reply is not None
-        return call.reply
+        reply = call.reply if failure is None else self._fault(call)(failure, request_id)
+        assert reply is not None
+        return reply if call.recording is None else call.recording.end(reply, failure)
 
     def refusal(self, head: RawRequest, request_id: str) -> Reply | None:
         """The refusal that the head of a request earns whatever its body may be; ``None`` where the body is needed."""
@@ -179,6 +183,9 @@ class Pipeline:
         assert call.endpoint is not None
         assert call.principal is not None
         call.visit = Visit(self._context.gate, call.principal.account)
+        call.recording = self._context.invocations.begin(
+            call.endpoint.name, call.principal, call.request_id, call.input, call.request.body
+        )
         caller = Caller(call.principal, call.request_id, call.started_s, call.visit, call.keys)
         call.output = await call.endpoint.act(self._context, caller, call.input)
 

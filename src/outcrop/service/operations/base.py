@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outcrop.base.clock import Clock
+from outcrop.service.access.denials import Denials
+from outcrop.service.accounts import Accounts
 from outcrop.service.admission import Gate, Visit
 from outcrop.service.hosting import ModelHost
 from outcrop.service.http import Reply
+from outcrop.service.invocations import Invocations
+from outcrop.service.objects import ObjectStore
 from outcrop.service.trusted import Trust
 from outcrop.service.wire.model import Shape
 from outcrop.trust.audit.keeper import AuditKeeper
@@ -19,13 +23,17 @@ from outcrop.trust.policy import ContextValue
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The service as an operation sees it: models at work, the trust rooms, the audit trail, the gate, and the time."""
+    """The service as an operation sees it: models at work, the trust rooms, the trail, the gate, kept denials, time."""
 
     host: ModelHost
     clock: Clock
     trust: Trust
     audit: AuditKeeper
     gate: Gate
+    denials: Denials
+    accounts: Accounts
+    objects: ObjectStore
+    invocations: Invocations
 
 
 @dataclass(frozen=True, slots=True)

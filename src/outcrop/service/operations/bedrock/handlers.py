@@ -1,11 +1,11 @@
-"""Bedrock's catalogue operations, by the names of its service model."""
+"""Bedrock's catalogue operations, by the names of its service model; ``account`` has those of account settings."""
 
 from __future__ import annotations
 
 from outcrop.base.errors import UserError
 from outcrop.service.faults import INVALID_MODEL, invalid
 from outcrop.service.operations.base import Caller, Context, Handler
-from outcrop.service.operations.bedrock import render
+from outcrop.service.operations.bedrock import account, render
 from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.generated import bedrock as shapes
 
@@ -69,4 +69,9 @@ HANDLERS: dict[str, Handler] = {
     "GetFoundationModel": get_foundation_model,
     "ListInferenceProfiles": list_inference_profiles,
     "GetInferenceProfile": get_inference_profile,
+    "PutModelInvocationLoggingConfiguration": account.put_logging,
+    "GetModelInvocationLoggingConfiguration": account.get_logging,
+    "DeleteModelInvocationLoggingConfiguration": account.delete_logging,
+    "PutAccountDataRetention": account.put_retention,
+    "GetAccountDataRetention": account.get_retention,
 }
