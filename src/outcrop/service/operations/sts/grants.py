@@ -1,22 +1,20 @@
 """Whether somebody may take on a role: its trust policy and the caller's own side, decided together.
 
 A role that does not exist and one that may not be assumed are told alike, so that nobody learns which roles there are.
-Not covered: the operator's explanation of a denial beyond a log line.
+Denials are kept for administrators. Not covered: explaining why a role that does not exist was not given.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import lru_cache
 
 from outcrop.base.arn import Arn
 from outcrop.base.errors import NotFound, UserError
+from outcrop.service.access import Denials
 from outcrop.service.operations.base import Caller, Context
 from outcrop.service.wire.errors import AwsError
-from outcrop.trust.identity import Principal
 from outcrop.trust.identity.layers import requester_of
 from outcrop.trust.identity.records import Role
 from outcrop.trust.policy import (
@@ -32,11 +30,7 @@ from outcrop.trust.policy import (
     decide,
 )
 
-log = logging.getLogger("outcrop.service")
-
 Keys = Mapping[str, ContextValue]
-
-_TYPES = {"root": "Account", "user": "User", "role": "AssumedRole", "anonymous": "Anonymous"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +41,33 @@ class Asker:
     requester: Requester
     layers: Layers
     keys: Keys
+    request_id: str
+    denials: Denials
 
     @classmethod
     def of(cls, context: Context, caller: Caller, resource_account: str) -> Asker:
         """The signed sender of the request."""
         who = caller.principal
-        identity = context.trust.identity
-        tags = identity.principal_tags(who)
-        keys = {**caller.keys, **principal_keys(who, tags, context.clock.now())}
-        return cls(str(who.arn), requester_of(who), identity.layers_of(who, resource_account), keys)
+        return cls(
+            str(who.arn),
+            requester_of(who),
+            context.trust.identity.layers_of(who, resource_account),
+            caller.keys,
+            caller.request_id,
+            context.denials,
+        )
 
     @classmethod
     def of_web_identity(cls, context: Context, caller: Caller, role_account: str, provider: str, keys: Keys) -> Asker:
         """Whoever a verified token speaks for: nobody's policies bear on them but the resource's side."""
-        layers = context.trust.identity.layers_of(caller.principal, role_account)
-        requester = Requester(RequesterKind.WEB_IDENTITY, name=provider)
+        of_request = {key: value for key, value in caller.keys.items() if key != "aws:PrincipalType"}
         return cls(
             "",
-            requester,
-            layers,
-            {**caller.keys, **keys, **_times(context.clock.now()), "aws:FederatedProvider": provider},
+            Requester(RequesterKind.WEB_IDENTITY, name=provider),
+            context.trust.identity.layers_of(caller.principal, role_account),
+            {**of_request, **keys, "aws:FederatedProvider": provider},
+            caller.request_id,
+            context.denials,
         )
 
 
@@ -101,34 +102,6 @@ def denied(asker: Asker, action: str, role_arn: str) -> AwsError:
     return AwsError("AccessDeniedException", text, "sts")
 
 
-def principal_keys(who: Principal, tags: Mapping[str, str], now: datetime) -> dict[str, ContextValue]:
-    """The global condition keys that a signed sender has (IAM User Guide, "AWS global condition context keys")."""
-    session = who.session
-    keys: dict[str, ContextValue] = {
-        "aws:PrincipalAccount": who.account,
-        "aws:PrincipalArn": str(who.arn) if session is None or not session.role_arn else session.role_arn,
-        "aws:PrincipalType": _TYPES[who.kind],
-        "aws:userid": who.user_id,
-        "aws:PrincipalIsAWSService": "false",
-        **{f"aws:PrincipalTag/{key}": value for key, value in tags.items()},
-        **_times(now),
-    }
-    if who.kind == "user":
-        keys["aws:username"] = who.arn.resource.rpartition("/")[2]
-    if session is not None:
-        keys["aws:TokenIssueTime"] = session.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        keys["aws:MultiFactorAuthPresent"] = "true" if session.mfa else "false"
-        if session.source_identity:
-            keys["aws:SourceIdentity"] = session.source_identity
-        if session.federated_provider:
-            keys["aws:FederatedProvider"] = session.federated_provider
-    return keys
-
-
-def _times(now: datetime) -> dict[str, ContextValue]:
-    return {"aws:CurrentTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "aws:EpochTime": str(int(now.timestamp()))}
-
-
 def _allowed(asker: Asker, action: str, role: Role, keys: Keys) -> bool:
     policy = _trust_policy(role.trust_policy, str(role.arn), role.arn.partition)
     layers = replace(asker.layers, resource=policy, resource_required=True)
@@ -144,7 +117,7 @@ def _allowed(asker: Asker, action: str, role: Role, keys: Keys) -> bool:
     )
     decision = decide(request, layers)
     if not decision.allowed:
-        log.info("%s on %s denied to %s: %s", action, role.arn, asker.shown or asker.requester.name, decision.reason)
+        asker.denials.keep(asker.request_id, str(asker.keys["aws:CurrentTime"]), request, decision)
     return decision.allowed
 
 
