@@ -11,7 +11,7 @@ from typing import Any
 
 from outcrop.base.errors import UserError
 from outcrop.service.operations.base import Caller, Context, Handler
-from outcrop.service.operations.iam import account, groups, holdings, keys, oidc, policies, roles, tags, users
+from outcrop.service.operations.iam import account, groups, holdings, keys, oidc, policies, roles, simulate, tags, users
 from outcrop.service.operations.iam.asked import Asked
 from outcrop.service.operations.iam.errors import told
 from outcrop.service.wire.model import Shape
@@ -67,6 +67,8 @@ _OPERATIONS: dict[str, Callable[[Asked, Any], Shape]] = {
     "GetAccessKeyLastUsed": keys.get_access_key_last_used,
     "GetAccountAuthorizationDetails": account.get_authorization_details,
     "GetAccountSummary": account.get_summary,
+    "GetContextKeysForCustomPolicy": simulate.context_keys_of_custom,
+    "GetContextKeysForPrincipalPolicy": simulate.context_keys_of_principal,
     "GetGroup": groups.get_group,
     "GetGroupPolicy": holdings.get_inline("group"),
     "GetLoginProfile": users.get_login_profile,
@@ -112,6 +114,8 @@ _OPERATIONS: dict[str, Callable[[Asked, Any], Shape]] = {
     "RemoveUserFromGroup": groups.remove_user_from_group,
     "ResetServiceSpecificCredential": keys.reset_service_specific_credential,
     "SetDefaultPolicyVersion": policies.set_default_policy_version,
+    "SimulateCustomPolicy": simulate.simulate_custom,
+    "SimulatePrincipalPolicy": simulate.simulate_principal,
     "TagOpenIDConnectProvider": tags.tag("provider"),
     "TagPolicy": tags.tag("policy"),
     "TagRole": tags.tag("role"),

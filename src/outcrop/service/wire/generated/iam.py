@@ -9,19 +9,25 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from outcrop.service.wire.model import Shape, Shapes
+from outcrop.service.wire.model import Shape, Shapes, UnionShape
 
 AccessKeyIdType = Annotated[str, Meta(min_length=16, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
 AccessKeySecretType = Annotated[str, Meta(extra={'sensitive': True})]
 AccountAliasType = Annotated[str, Meta(min_length=3, max_length=63, pattern="(?a)\\A(?:^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$)\\Z")]
+ActionNameType = Annotated[str, Meta(min_length=3, max_length=128)]
 ArnType = Annotated[str, Meta(min_length=20, max_length=2048)]
 AssignmentStatusType = Literal["Assigned", "Unassigned", "Any"]
+AttachmentName = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
+AttachmentType = Literal["user", "group", "role"]
 BootstrapDatum = Annotated[bytes, Meta(extra={'sensitive': True})]
 CertificateBodyType = Annotated[str, Meta(min_length=1, max_length=16384, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)\\Z")]
 CertificateIdType = Annotated[str, Meta(min_length=24, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
 ClientIDType = Annotated[str, Meta(min_length=1, max_length=255)]
+ContextKeyNameType = Annotated[str, Meta(min_length=5, max_length=256)]
+ContextKeyTypeEnum = Literal["string", "stringList", "numeric", "numericList", "boolean", "booleanList", "ip", "ipList", "binary", "binaryList", "date", "dateList"]
 CredentialAgeDays = Annotated[int, Meta(ge=1, le=36600)]
 EntityType = Literal["User", "Role", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
+EvalDecisionSourceType = Annotated[str, Meta(min_length=3, max_length=256)]
 ExistingUserNameType = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
 GroupNameType = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
 IdType = Annotated[str, Meta(min_length=16, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
@@ -35,12 +41,17 @@ PathType = Annotated[str, Meta(min_length=1, max_length=512, pattern="(?a)\\A(?:
 PermissionsBoundaryAttachmentType = Literal["PermissionsBoundaryPolicy"]
 PolicyDescriptionType = Annotated[str, Meta(max_length=1000)]
 PolicyDocumentType = Annotated[str, Meta(min_length=1, max_length=131072, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)\\Z")]
+PolicyEvaluationDecisionType = Literal["allowed", "explicitDeny", "implicitDeny"]
+PolicyIdentifierPolicyType = Literal["inline", "aws-managed", "user-managed", "permission-boundary", "scp", "rcp"]
 PolicyNameType = Annotated[str, Meta(min_length=1, max_length=128, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
 PolicyPathType = Annotated[str, Meta(min_length=1, max_length=512, pattern="(?a)\\A(?:((/[A-Za-z0-9\\.,\\+@=_-]+)*)/)\\Z")]
 PolicyScopeType = Literal["All", "AWS", "Local"]
+PolicySourceType = Literal["user", "group", "role", "aws-managed", "user-managed", "resource", "none"]
 PolicyUsageType = Literal["PermissionsPolicy", "PermissionsBoundary"]
 PolicyVersionIdType = Annotated[str, Meta(pattern="(?a)\\A(?:v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?)\\Z")]
 PublicKeyIdType = Annotated[str, Meta(min_length=20, max_length=128, pattern="(?a)\\A(?:[\\w]+)\\Z")]
+ResourceHandlingOptionType = Annotated[str, Meta(min_length=1, max_length=64)]
+ResourceNameType = Annotated[str, Meta(min_length=1, max_length=2048)]
 RoleDescriptionType = Annotated[str, Meta(max_length=1000, pattern="(?a)\\A(?:[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u00A1-\\u00FF]*)\\Z")]
 RoleMaxSessionDurationType = Annotated[int, Meta(ge=3600, le=43200)]
 RoleNameType = Annotated[str, Meta(min_length=1, max_length=64, pattern="(?a)\\A(?:[\\w+=,.@-]+)\\Z")]
@@ -112,6 +123,12 @@ class AttachedPermissionsBoundary(Shape, frozen=True, kw_only=True):
 class AttachedPolicy(Shape, frozen=True, kw_only=True):
     policy_name: PolicyNameType | None = field(default=None, name="PolicyName")
     policy_arn: ArnType | None = field(default=None, name="PolicyArn")
+
+
+class ContextEntry(Shape, frozen=True, kw_only=True):
+    context_key_name: ContextKeyNameType | None = field(default=None, name="ContextKeyName")
+    context_key_values: list[str] | None = field(default=None, name="ContextKeyValues")
+    context_key_type: ContextKeyTypeEnum | None = field(default=None, name="ContextKeyType")
 
 
 class CreateAccessKeyRequest(Shape, frozen=True, kw_only=True):
@@ -281,6 +298,18 @@ class DetachUserPolicyRequest(Shape, frozen=True, kw_only=True):
     policy_arn: ArnType = field(name="PolicyArn")
 
 
+class EvaluationResult(Shape, frozen=True, kw_only=True):
+    eval_action_name: ActionNameType = field(name="EvalActionName")
+    eval_decision: PolicyEvaluationDecisionType = field(name="EvalDecision")
+    eval_resource_name: ResourceNameType | None = field(default=None, name="EvalResourceName")
+    matched_statements: list[Statement] | None = field(default=None, name="MatchedStatements")
+    missing_context_values: list[ContextKeyNameType] | None = field(default=None, name="MissingContextValues")
+    organizations_decision_detail: OrganizationsDecisionDetail | None = field(default=None, name="OrganizationsDecisionDetail")
+    permissions_boundary_decision_detail: PermissionsBoundaryDecisionDetail | None = field(default=None, name="PermissionsBoundaryDecisionDetail")
+    eval_decision_details: dict[EvalDecisionSourceType, PolicyEvaluationDecisionType] | None = field(default=None, name="EvalDecisionDetails")
+    resource_specific_results: list[ResourceSpecificResult] | None = field(default=None, name="ResourceSpecificResults")
+
+
 class GetAccessKeyLastUsedRequest(Shape, frozen=True, kw_only=True):
     access_key_id: AccessKeyIdType = field(name="AccessKeyId")
 
@@ -307,6 +336,19 @@ class GetAccountAuthorizationDetailsResponse(Shape, frozen=True, kw_only=True):
 
 class GetAccountSummaryResponse(Shape, frozen=True, kw_only=True):
     summary_map: dict[SummaryKeyType, Integer] | None = field(default=None, name="SummaryMap")
+
+
+class GetContextKeysForCustomPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_input_list: list[PolicyDocumentType] = field(name="PolicyInputList")
+
+
+class GetContextKeysForPolicyResponse(Shape, frozen=True, kw_only=True):
+    context_key_names: list[ContextKeyNameType] | None = field(default=None, name="ContextKeyNames")
+
+
+class GetContextKeysForPrincipalPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_source_arn: ArnType = field(name="PolicySourceArn")
+    policy_input_list: list[PolicyDocumentType] | None = field(default=None, name="PolicyInputList")
 
 
 class GetGroupPolicyRequest(Shape, frozen=True, kw_only=True):
@@ -424,6 +466,12 @@ class GroupDetail(Shape, frozen=True, kw_only=True):
     create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
     group_policy_list: list[PolicyDetail] | None = field(default=None, name="GroupPolicyList")
     attached_managed_policies: list[AttachedPolicy] | None = field(default=None, name="AttachedManagedPolicies")
+
+
+class InlinePolicyIdentifierType(Shape, frozen=True, kw_only=True):
+    policy_name: PolicyNameType = field(name="PolicyName")
+    attachment_type: AttachmentType = field(name="AttachmentType")
+    attachment_name: AttachmentName = field(name="AttachmentName")
 
 
 class InstanceProfile(Shape, frozen=True, kw_only=True):
@@ -787,6 +835,18 @@ class OpenIDConnectProviderListEntry(Shape, frozen=True, kw_only=True):
     arn: ArnType | None = field(default=None, name="Arn")
 
 
+class OrderedOrganizationPolicyType(Shape, frozen=True, kw_only=True):
+    service_control_policy_input_list: list[PolicyDocumentType] | None = field(default=None, name="ServiceControlPolicyInputList")
+
+
+class OrganizationsDecisionDetail(Shape, frozen=True, kw_only=True):
+    allowed_by_organizations: bool | None = field(default=None, name="AllowedByOrganizations")
+
+
+class PermissionsBoundaryDecisionDetail(Shape, frozen=True, kw_only=True):
+    allowed_by_permissions_boundary: bool | None = field(default=None, name="AllowedByPermissionsBoundary")
+
+
 class Policy(Shape, frozen=True, kw_only=True):
     policy_name: PolicyNameType | None = field(default=None, name="PolicyName")
     policy_id: IdType | None = field(default=None, name="PolicyId")
@@ -812,6 +872,12 @@ class PolicyGroup(Shape, frozen=True, kw_only=True):
     group_id: IdType | None = field(default=None, name="GroupId")
 
 
+class PolicyIdentifier(UnionShape, frozen=True, kw_only=True):
+    policy_type: PolicyIdentifierPolicyType | None = field(default=None, name="PolicyType")
+    policy_arn: ArnType | None = field(default=None, name="PolicyArn")
+    inline_policy_identifier: InlinePolicyIdentifierType | None = field(default=None, name="InlinePolicyIdentifier")
+
+
 class PolicyRole(Shape, frozen=True, kw_only=True):
     role_name: RoleNameType | None = field(default=None, name="RoleName")
     role_id: IdType | None = field(default=None, name="RoleId")
@@ -827,6 +893,11 @@ class PolicyVersion(Shape, frozen=True, kw_only=True):
     version_id: PolicyVersionIdType | None = field(default=None, name="VersionId")
     is_default_version: bool | None = field(default=None, name="IsDefaultVersion")
     create_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="CreateDate")
+
+
+class Position(Shape, frozen=True, kw_only=True):
+    line: Integer | None = field(default=None, name="Line")
+    column: Integer | None = field(default=None, name="Column")
 
 
 class PutGroupPolicyRequest(Shape, frozen=True, kw_only=True):
@@ -874,6 +945,15 @@ class ResetServiceSpecificCredentialRequest(Shape, frozen=True, kw_only=True):
 
 class ResetServiceSpecificCredentialResponse(Shape, frozen=True, kw_only=True):
     service_specific_credential: ServiceSpecificCredential | None = field(default=None, name="ServiceSpecificCredential")
+
+
+class ResourceSpecificResult(Shape, frozen=True, kw_only=True):
+    eval_resource_name: ResourceNameType = field(name="EvalResourceName")
+    eval_resource_decision: PolicyEvaluationDecisionType = field(name="EvalResourceDecision")
+    matched_statements: list[Statement] | None = field(default=None, name="MatchedStatements")
+    missing_context_values: list[ContextKeyNameType] | None = field(default=None, name="MissingContextValues")
+    eval_decision_details: dict[EvalDecisionSourceType, PolicyEvaluationDecisionType] | None = field(default=None, name="EvalDecisionDetails")
+    permissions_boundary_decision_detail: PermissionsBoundaryDecisionDetail | None = field(default=None, name="PermissionsBoundaryDecisionDetail")
 
 
 class Role(Shape, frozen=True, kw_only=True):
@@ -955,9 +1035,53 @@ class SigningCertificate(Shape, frozen=True, kw_only=True):
     upload_date: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="UploadDate")
 
 
+class SimulateCustomPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_input_list: list[PolicyDocumentType] = field(name="PolicyInputList")
+    action_names: list[ActionNameType] = field(name="ActionNames")
+    permissions_boundary_policy_input_list: list[PolicyDocumentType] | None = field(default=None, name="PermissionsBoundaryPolicyInputList")
+    ordered_organization_policy_input_list: Annotated[list[OrderedOrganizationPolicyType], Meta(max_length=7)] | None = field(default=None, name="OrderedOrganizationPolicyInputList")
+    resource_arns: list[ResourceNameType] | None = field(default=None, name="ResourceArns")
+    resource_policy: PolicyDocumentType | None = field(default=None, name="ResourcePolicy")
+    resource_owner: ResourceNameType | None = field(default=None, name="ResourceOwner")
+    caller_arn: ResourceNameType | None = field(default=None, name="CallerArn")
+    context_entries: list[ContextEntry] | None = field(default=None, name="ContextEntries")
+    resource_handling_option: ResourceHandlingOptionType | None = field(default=None, name="ResourceHandlingOption")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+    marker: MarkerType | None = field(default=None, name="Marker")
+
+
+class SimulatePolicyResponse(Shape, frozen=True, kw_only=True):
+    evaluation_results: list[EvaluationResult] | None = field(default=None, name="EvaluationResults")
+    is_truncated: bool | None = field(default=None, name="IsTruncated")
+    marker: str | None = field(default=None, name="Marker")
+
+
+class SimulatePrincipalPolicyRequest(Shape, frozen=True, kw_only=True):
+    policy_source_arn: ArnType = field(name="PolicySourceArn")
+    action_names: list[ActionNameType] = field(name="ActionNames")
+    policy_input_list: list[PolicyDocumentType] | None = field(default=None, name="PolicyInputList")
+    permissions_boundary_policy_input_list: list[PolicyDocumentType] | None = field(default=None, name="PermissionsBoundaryPolicyInputList")
+    policy_exclusion_list: Annotated[list[PolicyIdentifier], Meta(max_length=256)] | None = field(default=None, name="PolicyExclusionList")
+    resource_arns: list[ResourceNameType] | None = field(default=None, name="ResourceArns")
+    resource_policy: PolicyDocumentType | None = field(default=None, name="ResourcePolicy")
+    resource_owner: ResourceNameType | None = field(default=None, name="ResourceOwner")
+    caller_arn: ResourceNameType | None = field(default=None, name="CallerArn")
+    context_entries: list[ContextEntry] | None = field(default=None, name="ContextEntries")
+    resource_handling_option: ResourceHandlingOptionType | None = field(default=None, name="ResourceHandlingOption")
+    max_items: MaxItemsType | None = field(default=None, name="MaxItems")
+    marker: MarkerType | None = field(default=None, name="Marker")
+
+
 class SourceRoleTemplate(Shape, frozen=True, kw_only=True):
     template_arn: ArnType = field(name="TemplateArn")
     template_minor_version: Integer = field(name="TemplateMinorVersion")
+
+
+class Statement(Shape, frozen=True, kw_only=True):
+    source_policy_id: str | None = field(default=None, name="SourcePolicyId")
+    source_policy_type: PolicySourceType | None = field(default=None, name="SourcePolicyType")
+    start_position: Position | None = field(default=None, name="StartPosition")
+    end_position: Position | None = field(default=None, name="EndPosition")
 
 
 class Tag(Shape, frozen=True, kw_only=True):
@@ -1273,6 +1397,18 @@ OPERATIONS: dict[str, Shapes] = {
         wrapper="GetAccountSummaryResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
+    "GetContextKeysForCustomPolicy": Shapes(
+        input=GetContextKeysForCustomPolicyRequest,
+        output=GetContextKeysForPolicyResponse,
+        wrapper="GetContextKeysForCustomPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "GetContextKeysForPrincipalPolicy": Shapes(
+        input=GetContextKeysForPrincipalPolicyRequest,
+        output=GetContextKeysForPolicyResponse,
+        wrapper="GetContextKeysForPrincipalPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
     "GetGroup": Shapes(
         input=GetGroupRequest,
         output=GetGroupResponse,
@@ -1533,6 +1669,18 @@ OPERATIONS: dict[str, Shapes] = {
     "SetDefaultPolicyVersion": Shapes(
         input=SetDefaultPolicyVersionRequest,
         output=Shape,
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "SimulateCustomPolicy": Shapes(
+        input=SimulateCustomPolicyRequest,
+        output=SimulatePolicyResponse,
+        wrapper="SimulateCustomPolicyResult",
+        namespace="https://iam.amazonaws.com/doc/2010-05-08/",
+    ),
+    "SimulatePrincipalPolicy": Shapes(
+        input=SimulatePrincipalPolicyRequest,
+        output=SimulatePolicyResponse,
+        wrapper="SimulatePrincipalPolicyResult",
         namespace="https://iam.amazonaws.com/doc/2010-05-08/",
     ),
     "TagOpenIDConnectProvider": Shapes(
