@@ -9,9 +9,24 @@ from pathlib import Path
 
 from outcrop import __version__
 from outcrop.base.errors import OutcropError
-from outcrop.cli import audit, chip, conformance, doctor, explain, kernel, key, models, policy, trust, up
+from outcrop.cli import (
+    admin,
+    audit,
+    chip,
+    conformance,
+    doctor,
+    evidence,
+    explain,
+    kernel,
+    key,
+    logs,
+    models,
+    policy,
+    trust,
+    up,
+)
 
-VERBS = (up, doctor, key, models, trust, policy, audit, chip, kernel, conformance, explain)
+VERBS = (up, doctor, key, models, trust, policy, audit, evidence, admin, logs, chip, kernel, conformance, explain)
 
 EXIT_CODES = "exit codes: 0 done, 1 the request could not be carried out (the reason is on stderr), 2 wrong usage"
 

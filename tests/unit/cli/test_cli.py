@@ -12,6 +12,11 @@ import pytest
 from outcrop.cli.main import build_parser, main
 
 VERBS = {
+    "outcrop admin",
+    "outcrop admin bucket",
+    "outcrop admin bucket create",
+    "outcrop admin bucket delete",
+    "outcrop admin bucket list",
     "outcrop audit",
     "outcrop audit head",
     "outcrop audit keys",
@@ -23,6 +28,9 @@ VERBS = {
     "outcrop chip show",
     "outcrop conformance",
     "outcrop doctor",
+    "outcrop evidence",
+    "outcrop evidence run",
+    "outcrop evidence verify",
     "outcrop explain",
     "outcrop kernel",
     "outcrop kernel calibrate",
@@ -37,6 +45,9 @@ VERBS = {
     "outcrop key disable",
     "outcrop key enable",
     "outcrop key list",
+    "outcrop logs",
+    "outcrop logs export",
+    "outcrop logs show",
     "outcrop models",
     "outcrop models alias",
     "outcrop models import",
