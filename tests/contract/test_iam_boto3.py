@@ -193,7 +193,7 @@ def test_a_role_is_assumed_within_its_boundary(service: Running, iam: Any) -> No
     iam.put_user_policy(
         UserName="assumer", PolicyName="a", PolicyDocument=document("sts:AssumeRole", resource=role["Arn"])
     )
-    iam.put_role_policy(RoleName="worker", PolicyName="w", PolicyDocument=document("bedrock:*", "iam:ListUsers"))
+    iam.put_role_policy(RoleName="worker", PolicyName="w", PolicyDocument=document("bedrock:*", "iam:ListUsers", "iam:GetUser"))
     sts = client(service, "sts", iam.create_access_key(UserName="assumer")["AccessKey"])
     session = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="shift")["Credentials"]
     assert ask(client(service, "bedrock-runtime", session))
