@@ -16,8 +16,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser = subparsers.add_parser(
         "evidence",
         help="run the tests behind security controls and sign the results",
-        description="Evidence for controls of public catalogues (docs/reference/controls.md), made by running the tests "
-        "of a source checkout.",
+        description="Evidence for controls of public catalogues (docs/reference/controls.md), made by running the "
+        "tests of a source checkout.",
         epilog="example: outcrop evidence run --framework aisvs",
     )
     verbs = parser.add_subparsers(metavar="ACTION", required=True)
@@ -68,7 +68,11 @@ def run_run(args: argparse.Namespace) -> int:
     key = evidence_key(args.data)
     facts = checkout.facts()  # before the tests run: what is stated is what was there when they began
     with tqdm(unit="case", desc=f"{len(tests)} tests", file=sys.stderr, disable=None, leave=False) as bar:
-        runs = run_tests(checkout.root, tests, lambda done: bool(bar.update(done - bar.n))) if tests else []
+
+        def tell(done: int) -> None:
+            bar.update(done - bar.n)
+
+        runs = run_tests(checkout.root, tests, tell) if tests else []
     at = SystemClock().now()
     statement = Statement(
         at.isoformat(timespec="seconds"), facts, machine_facts(), packages(), runs, results(control_map, chosen, runs)
