@@ -23,6 +23,7 @@ from outcrop.models.decoder import Decoder
 from outcrop.models.registry import ModelRegistry
 from outcrop.models.weights import save_decoder
 from outcrop.service import assemble, server
+from outcrop.service.admission import GateConfig
 from outcrop.service.config import ServiceConfig
 from outcrop.trust.crypto.ca import ensure_tls
 
@@ -70,7 +71,8 @@ def write_model(directory: Path) -> None:
 
 
 async def main(data: Path, upstream_port: int) -> None:
-    config = ServiceConfig(data=data, http_port=0, https_port=0)
+    # The null engine runs any number of requests at once; turns sized for a real one would be what is measured.
+    config = ServiceConfig(data=data, http_port=0, https_port=0, gate=GateConfig(slots_per_model=20_000))
     deployment = assemble.open_deployment(config)
     registry = ModelRegistry(data / assemble.MODELS_FOLDER)
     write_model(data / "source" / "null")

@@ -112,7 +112,7 @@ def assemble(
     objects.sweep()
     delivery = Delivery(objects, accounts.retention, clock, auditor.tell_delivery)
     invocations = Invocations(accounts, delivery, clock, deployment.region)
-    gate = Gate(QuotaStore(trust.database), clock)
+    gate = Gate(QuotaStore(trust.database), clock, config.gate)
     context = Context(host, clock, trust, audit, gate, denials, accounts, objects, invocations)
     pipeline = Pipeline(routes, authenticator, access, auditor, context)
     reaper = KeyReaper(trust.keys, clock)

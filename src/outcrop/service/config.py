@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from outcrop.inference.base import EngineConfig
+from outcrop.service.admission.base import GateConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +37,4 @@ class ServiceConfig:
     """Host names, besides the loopback ones, that requests may be sent to and that the TLS certificate carries."""
     limits: Limits = field(default_factory=Limits)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    gate: GateConfig = field(default_factory=GateConfig)

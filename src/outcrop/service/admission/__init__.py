@@ -8,8 +8,8 @@ Not covered: fairness inside one step of the engine, which prefills in order of 
 processes, each of which counts for itself; requests that name no model.
 """
 
-from outcrop.service.admission.base import Quota, QuotaSource
-from outcrop.service.admission.gate import Gate, GateConfig, Ticket, Visit
+from outcrop.service.admission.base import GateConfig, Quota, QuotaSource
+from outcrop.service.admission.gate import Gate, Ticket, Visit
 from outcrop.service.admission.quotas import QuotaStore
 
 __all__ = ["Gate", "GateConfig", "Quota", "QuotaSource", "QuotaStore", "Ticket", "Visit"]

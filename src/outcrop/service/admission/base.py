@@ -20,3 +20,12 @@ class QuotaSource(Protocol):
     """Where quotas are looked up; asked with every request."""
 
     def quota(self, account: str, model_id: str) -> Quota: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """``slots_per_model`` requests of one model are in the engine at once; the rest wait their turn, not for long."""
+
+    slots_per_model: int = 64
+    queue_max: int = 1024
+    wait_max_s: float = 30.0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from outcrop.base.clock import Clock
 from outcrop.base.errors import check
-from outcrop.service.admission.base import Quota, QuotaSource
+from outcrop.service.admission.base import GateConfig, Quota, QuotaSource
 from outcrop.service.admission.buckets import Bucket
 from outcrop.service.admission.fair import FairTurns
 from outcrop.service.wire.errors import AwsError
@@ -15,15 +14,6 @@ from outcrop.service.wire.errors import AwsError
 TOO_MANY_REQUESTS = "Too many requests, please wait before trying again."
 TOO_MANY_TOKENS = "Too many tokens, please wait before trying again."
 BUSY = "The service is unable to process your request at this time. Try your request again."
-
-
-@dataclass(frozen=True, slots=True)
-class GateConfig:
-    """``slots_per_model`` requests of one model are in the engine at once; the rest wait their turn, not for long."""
-
-    slots_per_model: int = 64
-    queue_max: int = 1024
-    wait_max_s: float = 30.0
 
 
 class _Meter:
