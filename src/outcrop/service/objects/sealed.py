@@ -23,7 +23,7 @@ from typing import BinaryIO, Self
 
 from outcrop.base.arn import AccountId, account_id
 from outcrop.base.clock import Clock
-from outcrop.base.errors import AlreadyExists, NotFound, StillInUse, UserError, check
+from outcrop.base.errors import AlreadyExists, KeyRefused, NotFound, StillInUse, UserError
 from outcrop.base.faultpoints import point
 from outcrop.base.files import make_private_directory, sync_directory
 from outcrop.base.tables import BrokenConstraint, Row, Value
@@ -88,9 +88,10 @@ class SealedObjects:
         check_bucket_name(name)
         kms_key = ""
         if key_id is not None:
-            key = self._keys.ciphers.usable(self._keys.find(key_id, account).key_id)
-            check(key.account == account, "a key found for an account is that account's")
-            kms_key = str(key.arn)
+            key = self._keys.find(key_id, account)  # by its ARN also another account's
+            if key.account != account:
+                raise KeyRefused("AccessDeniedException", f"{key.arn} is of another account than the bucket.")
+            kms_key = str(self._keys.ciphers.usable(key.key_id).arn)
         bucket = Bucket(name, account_id(account), kms_key, self._clock.now())
         try:
             with self._database.transaction() as transaction:
