@@ -181,10 +181,10 @@ def _checked_jwks(text: str) -> str:
         raise UserError(f"The key set is larger than {limits.JWKS_BYTES_MAX} bytes.")
     try:
         keys = json.loads(text)["keys"]
-        kinds = [key["kty"] for key in keys]
+        kinds = {key["kty"] for key in keys}
         private = any({"d", "k", "p", "q"} & key.keys() for key in keys)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError("The key set is no JWKS.", 'It reads {"keys": [{"kty": …}, …]}.') from None
-    if not kinds or private or not set(kinds) <= {"RSA", "EC", "OKP"}:
+    if not kinds or private or not kinds <= {"RSA", "EC", "OKP"}:
         raise UserError("The key set must hold public keys, and at least one.", "Give the issuer's published JWKS.")
     return text

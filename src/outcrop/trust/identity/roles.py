@@ -93,7 +93,10 @@ class Roles(Part):
             )
 
     def revoke(self, account: str, name: str, before: datetime | None = None) -> Role:
-        """Make every session of the role that was issued before ``before`` (now) worthless; never an earlier time."""
+        """Make every session of the role that was issued before ``before`` (now) worthless; never an earlier time.
+
+        Sessions know their issue to the second, so those of the same second end as well.
+        """
         at = (before or self._clock.now()).isoformat(timespec="milliseconds")
         with self._change("role.revoke") as transaction:
             row = entities.find(transaction, account, "role", name)
