@@ -15,9 +15,11 @@ import pytest
 from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.cli.main import main
+from outcrop.service import trusted
 from outcrop.service.admission.base import Quota
 from outcrop.service.admission.quotas import QuotaStore
 from outcrop.service.trusted import SESSION_SECRET, Trust
+from outcrop.trust.crypto.keystores import MemoryKeyStore
 from outcrop.trust.identity.controls import RCP, SCP
 
 BEDROCK = "arn:aws:iam::aws:policy/AmazonBedrockFullAccess"
@@ -29,8 +31,17 @@ JWKS = '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPap
 Admin = Callable[..., Any]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_key_store() -> Iterator[None]:
+    """A key store in memory for every opening: stretching the passphrase anew takes most of a verb's time."""
+    store = MemoryKeyStore()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trusted, "open_key_store", lambda config, data: store)
+        yield
+
+
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, one_key_store: None) -> Path:
     """A data directory with its first account."""
     data = tmp_path_factory.mktemp("admin") / "data"
     deployment = Deployment.create(data, region="us-east-1")
