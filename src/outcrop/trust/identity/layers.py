@@ -9,10 +9,9 @@ Not covered: resource policies, which their owners add, and service-linked roles
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
-from outcrop.base.arn import Arn
 from outcrop.base.errors import NotFound, UserError
 from outcrop.base.tables import Database, Row
 from outcrop.trust.identity import entities
@@ -186,17 +185,6 @@ def requester_of(principal: Principal) -> Requester:
         return Requester(RequesterKind.SESSION, principal.account, str(principal.arn), role_arn)
     kind = RequesterKind.ROOT if principal.kind == "root" else RequesterKind.USER
     return Requester(kind, principal.account, str(principal.arn))
-
-
-def principal_of_arn(arn: Arn, find: Callable[[str, str, str], Row]) -> Row:
-    """The user, group or role behind an ``iam`` ARN, through ``find(account, kind, name)``."""
-    kind, _, rest = arn.resource.partition("/")
-    if arn.service != "iam" or kind not in ("user", "group", "role") or not rest:
-        raise UserError(f"{arn} is not the ARN of a user, group or role.")
-    row = find(arn.account, kind, rest.rpartition("/")[2])
-    if str(entities.arn_of(row)) != str(arn):
-        raise NotFound(f"The entity {arn} cannot be found.")
-    return row
 
 
 def _entity_id(principal: Principal) -> str:

@@ -54,11 +54,6 @@ class Roles(Part):
         row = entities.find(self._database, account, "role", name)
         return _role(row, tags_of(self._database, row["id"]))
 
-    def by_id(self, identifier: str) -> Role | None:
-        """The role of this id; ``None`` once it is deleted, even if another has its name by now."""
-        row = entities.by_id(self._database, identifier)
-        return None if row is None or row["kind"] != "role" else _role(row, tags_of(self._database, row["id"]))
-
     def all(self, account: str, path_prefix: str = "/") -> list[Role]:
         """The roles of an account by name."""
         tags = tags_of_many(

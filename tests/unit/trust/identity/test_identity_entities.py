@@ -42,8 +42,7 @@ def test_groups_and_roles_have_ids_of_their_kinds(store: IdentityStore) -> None:
     role = store.roles.create(ACCOUNT, "r", TRUST, path="/service-role/", description="d", max_session_s=7200)
     assert re.fullmatch("AROA[A-Z2-7]{17}", role.id)
     assert str(role.arn) == f"arn:aws:iam::{ACCOUNT}:role/service-role/r"
-    assert store.roles.by_id(role.id) == role
-    assert store.roles.by_id(store.groups.get(ACCOUNT, "g").id) is None
+    assert store.roles.get(ACCOUNT, "R") == role
 
 
 def test_names_are_taken_in_any_case_but_only_by_their_kind(store: IdentityStore) -> None:
