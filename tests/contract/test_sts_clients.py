@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -553,6 +554,23 @@ def test_short_term_keys_from_a_session(service: Running, trust: Trust, alice: K
     refuse_key(service, short_term(service, narrowed), "bedrock:CallWithBearerToken")
     without_token = Keys(narrowed.access_key_id, narrowed.secret_access_key)
     refuse_key(service, short_term(service, without_token), "make sure your API Key is valid")
+
+
+def test_the_longest_session_token_passes_every_door(service: Running, alice: Keys, reader: str) -> None:
+    sts = client(service, "sts", alice)
+    reply = sts.assume_role(RoleArn=reader, RoleSessionName="s1", MinimumSessionTokenSize=4096)
+    session = Keys.of(reply)
+    assert 4096 <= reply["SessionTokenSize"] == len(session.session_token)
+    assert say(service, session) == ANSWER
+    assert say_with(service, short_term(service, session)) == [ANSWER] * 3
+    url = client(service, "sts", session).generate_presigned_url("get_caller_identity", HttpMethod="GET")
+    assert len(url) > 4096
+    with urllib.request.urlopen(url) as answer:
+        assert b":assumed-role/reader/s1" in answer.read()
+    with pytest.raises(ParamValidationError):
+        sts.assume_role(RoleArn=reader, RoleSessionName="s1", MinimumSessionTokenSize=-1)
+    with refused("ValidationError"):
+        sts.assume_role(RoleArn=reader, RoleSessionName="s1", MinimumSessionTokenSize=4097)
 
 
 def test_long_term_keys(service: Running, trust: Trust) -> None:

@@ -28,8 +28,9 @@ class Session:
 
     ``role_arn`` is empty for GetSessionToken's sessions, which stand for the user (or root) that asked. ``policies``
     are the session policies' texts, ``policy_arns`` those named; both empty means that none were passed.
-    ``subject_id`` is the unique id of the role, or of the user or root, at the time of issue. ``mfa`` is ``None`` where
-    the question does not arise (a role's session): the condition key ``aws:MultiFactorAuthPresent`` is then absent.
+    ``subject_id`` is the unique id of the role, or of the user or root, at the time of issue. ``mfa``
+    says whether a multi-factor device was used (``aws:MultiFactorAuthPresent``); ``None`` leaves the key absent, as it
+    is for long-term credentials.
     """
 
     role_arn: str

@@ -20,6 +20,7 @@ from functools import lru_cache
 from outcrop.base.clock import Clock
 from outcrop.base.errors import AuthenticationError, UserError
 from outcrop.trust.crypto.jwt import TOKEN_CHARACTERS_MAX, Json, KeySet, OidcClaims, verify_oidc_token
+from outcrop.trust.identity.names import tag_pairs
 from outcrop.trust.identity.records import OidcProvider
 
 TAGS_CLAIM = "https://aws.amazon.com/tags"
@@ -120,7 +121,10 @@ def _tags(claim: Json) -> tuple[dict[str, str], tuple[str, ...]]:
     keys = tuple(key for key in transitive if isinstance(key, str))
     if len(keys) != len(transitive):
         raise problem
-    return tags, keys
+    try:
+        return tag_pairs(list(tags.items())), keys
+    except UserError:
+        raise problem from None
 
 
 @lru_cache(maxsize=128)

@@ -1,7 +1,8 @@
 """STS's operations, by the names of its service model: temporary credentials, and who one is.
 
 Not covered: SAML, federated users (GetFederationToken), root sessions of member accounts (AssumeRoot), MFA devices and
-contexts provided by other identity providers; those operations and members are refused, never passed over.
+contexts provided by other identity providers; those operations and members are refused, never passed over. AWS lets
+sessions of GetSessionToken without MFA call neither IAM nor most of STS: here their user's policies alone decide.
 """
 
 from __future__ import annotations
