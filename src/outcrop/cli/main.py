@@ -11,6 +11,7 @@ from outcrop import __version__
 from outcrop.base.errors import OutcropError
 from outcrop.cli import (
     admin,
+    attack,
     audit,
     chip,
     conformance,
@@ -26,7 +27,23 @@ from outcrop.cli import (
     up,
 )
 
-VERBS = (up, doctor, key, models, trust, policy, audit, evidence, admin, logs, chip, kernel, conformance, explain)
+VERBS = (
+    up,
+    doctor,
+    key,
+    models,
+    trust,
+    policy,
+    audit,
+    evidence,
+    attack,
+    admin,
+    logs,
+    chip,
+    kernel,
+    conformance,
+    explain,
+)
 
 EXIT_CODES = "exit codes: 0 done, 1 the request could not be carried out (the reason is on stderr), 2 wrong usage"
 

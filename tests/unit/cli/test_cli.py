@@ -12,6 +12,7 @@ import pytest
 from outcrop.cli.main import build_parser, main
 
 VERBS = {
+    "outcrop attack",
     "outcrop admin",
     "outcrop admin account",
     "outcrop admin account close",
