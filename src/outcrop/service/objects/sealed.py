@@ -214,6 +214,8 @@ class SealedObjects:
                 "DELETE FROM objects WHERE bucket = :bucket AND key = :key RETURNING version",
                 {"bucket": bucket, "key": encoded},
             )
+            point("objects.delete.begun")
+        point("objects.delete.unnamed")
         for row in rows:
             self._path(account, row["version"]).unlink(missing_ok=True)
         return bool(rows)
