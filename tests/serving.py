@@ -90,11 +90,13 @@ def running_service(
     *,
     limits: Limits | None = None,
     clock: Clock | None = None,
+    partition: str | None = None,
+    region: str | None = None,
 ) -> Iterator[Running]:
     """A service over ``data`` in a thread of its own, with the tiny model imported."""
     clock = clock or SystemClock()
     config = replace(ServiceConfig(data=data, http_port=0, https_port=0), limits=limits or Limits())
-    deployment = assemble.open_deployment(config)
+    deployment = assemble.open_deployment(config, region, partition)
     registry = ModelRegistry(data / assemble.MODELS_FOLDER)
     if TINY_MODEL_ID not in [info.model_id for info in registry.list()]:
         registry.import_directory(write_tiny_model(data.with_name(f"{data.name}-source") / "tiny"), TINY_MODEL_ID)

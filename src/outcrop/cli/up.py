@@ -51,6 +51,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         help="a further host name that requests may be sent to and that the certificate carries; repeatable",
     )
     parser.add_argument("--region", help="the region of a new deployment (default: us-east-1); fixed afterwards")
+    parser.add_argument(
+        "--partition",
+        help="the partition of a new deployment: aws, aws-us-gov, aws-iso, aws-eusc or one of your own that begins "
+        "with aws- (default: aws); fixed afterwards",
+    )
+    parser.add_argument("--account", help="the first account of a new deployment, twelve digits (default: random)")
     parser.add_argument("--verbose", action="store_true", help="log each request that went wrong, and why")
     parser.set_defaults(run=run)
 
@@ -82,13 +88,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
-        asyncio.run(_serve(config, args.region, args.json))
+        asyncio.run(_serve(config, args))
     else:
-        uvloop.run(_serve(config, args.region, args.json))
+        uvloop.run(_serve(config, args))
     return 0
 
 
-async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> None:
+async def _serve(config: ServiceConfig, args: argparse.Namespace) -> None:
     from outcrop.service import assemble, server  # noqa: PLC0415
     from outcrop.service.hosting import DEFAULT_MODEL_ID  # noqa: PLC0415
     from outcrop.trust.crypto.ca import ensure_tls  # noqa: PLC0415
@@ -100,7 +106,8 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
             plain = sockets.enter_context(server.bind(config.host, config.http_port))
         secure = sockets.enter_context(server.bind(config.host, config.https_port))
         _hold_to_profile(config)  # before anything is made: a first key would be shown to nobody
-        service = assemble.assemble(config, assemble.open_deployment(config, region))
+        deployment = assemble.open_deployment(config, args.region, args.partition, args.account)
+        service = assemble.assemble(config, deployment)
         _advise(service, config)
         names = [config.host, *config.names]
         tls = ensure_tls(config.data / assemble.TLS_FOLDER, names, SystemClock())
@@ -108,7 +115,7 @@ async def _serve(config: ServiceConfig, region: str | None, as_json: bool) -> No
         async def ready(listening: Listening) -> None:
             await service.host.get(DEFAULT_MODEL_ID)
             report = _report(service, config, listening)
-            print(json.dumps(report) if as_json else _text(report), flush=True)
+            print(json.dumps(report) if args.json else _text(report), flush=True)
 
         try:
             await server.serve(

@@ -26,6 +26,7 @@ from outcrop.service.trusted import Trust
 from outcrop.trust.audit.keeper import AuditKeeper
 from outcrop.trust.identity import Authenticator, IdentityStore, IssuedKey
 from outcrop.trust.identity.replay import ReplayCache
+from outcrop.trust.identity.uses import UseWriter
 from outcrop.trust.keys import KeyReaper
 
 MODELS_FOLDER = "models"
@@ -47,6 +48,7 @@ class Service:
     audit: AuditKeeper
     invocations: Invocations
     reaper: KeyReaper
+    uses: UseWriter
     first_key: IssuedKey | None
     """The root key made at the first start: the only time its secret is in hand."""
 
@@ -57,22 +59,27 @@ class Service:
     async def close(self) -> None:
         await self.host.close()
         self.reaper.close()
+        self.uses.close()
         self.invocations.close()  # what it loses goes into the trail
         self.audit.close()
         self.trust.close()
 
 
-def open_deployment(config: ServiceConfig, region: str | None = None) -> Deployment:
-    """The deployment in the data directory, made now if there is none."""
+def open_deployment(
+    config: ServiceConfig, region: str | None = None, partition: str | None = None, account: str | None = None
+) -> Deployment:
+    """The deployment in the data directory, made now if there is none; ``UserError`` where it is a different one."""
     try:
         deployment = Deployment.load(config.data)
     except NotFound:
-        return Deployment.create(config.data, region=region or "us-east-1")
-    if region is not None and region != deployment.region:
-        raise UserError(
-            f"{config.data} was made for region {deployment.region}, not {region}.",
-            "Leave --region out, or choose another --data directory.",
-        )
+        return Deployment.create(config.data, partition or "aws", region or "us-east-1", account)
+    for name, wanted in (("partition", partition), ("region", region), ("account", account)):
+        present = getattr(deployment, name)
+        if wanted is not None and wanted != present:
+            raise UserError(
+                f"{config.data} was made for {name} {present}, not {wanted}.",
+                f"Leave --{name} out, or choose another --data directory.",
+            )
     return deployment
 
 
@@ -115,5 +122,6 @@ def assemble(
     gate = Gate(QuotaStore(trust.database), clock, config.gate)
     context = Context(host, clock, trust, audit, gate, denials, accounts, objects, invocations)
     pipeline = Pipeline(routes, authenticator, access, auditor, context)
-    reaper = KeyReaper(trust.keys, clock)
-    return Service(App(pipeline, clock, config.limits), host, deployment, trust, audit, invocations, reaper, first_key)
+    app = App(pipeline, clock, config.limits)
+    reaper, uses = KeyReaper(trust.keys, clock), UseWriter(trust.identity.uses)
+    return Service(app, host, deployment, trust, audit, invocations, reaper, uses, first_key)

@@ -54,7 +54,7 @@ def session_policies(
             raise invalid(
                 f"The session policy has {len(policy)} characters; at most {POLICY_CHARACTERS_MAX} are allowed."
             )
-        _compiles(policy, "session policy")
+        _compiles(policy, "session policy", context.host.scope.partition)
     named = tuple(dict.fromkeys(each.arn for each in arns or () if each.arn))
     if len(named) > POLICY_ARNS_MAX:
         raise invalid(f"At most {POLICY_ARNS_MAX} policy ARNs can be passed; {len(named)} were given.")
@@ -64,7 +64,7 @@ def session_policies(
             document = context.trust.identity.policies.version(account, arn, found.default_version).document
         except (NotFound, UserError):
             raise _malformed(f"Policy {arn} does not exist or is not attachable.") from None
-        _compiles(document, arn)
+        _compiles(document, arn, context.host.scope.partition)
     return (() if policy is None else (policy,)), named
 
 
@@ -118,9 +118,9 @@ def _inherited(caller: Session | None) -> Mapping[str, str]:
     return {key: caller.tags[key] for key in caller.transitive_tag_keys}
 
 
-def _compiles(document: str, name: str) -> None:
+def _compiles(document: str, name: str, partition: str) -> None:
     try:
-        compile_policy(document, PolicyRole.SESSION, name)
+        compile_policy(document, PolicyRole.SESSION, name, partition)
     except PolicyRefused as error:
         raise _malformed(error.what) from None
 
