@@ -6,6 +6,7 @@
     │   ├── TemplateRefused     a chat template that fails, loops or grows past its limits
     │   ├── NotFound            a name that stands for nothing here
     │   ├── AlreadyExists       a name that is taken
+    │   ├── DatabaseUnusable    the database cannot be read or written now
     │   ├── StillInUse          a thing that others depend on, and so cannot go yet
     │   ├── QuotaReached        one more than there may be
     │   ├── PromptTooLong       more tokens than the model's context window holds
@@ -54,6 +55,12 @@ class TemplateRefused(UserError):
     """A chat template failed, ran too long or produced too much text."""
 
     id = "OC-2200"
+
+
+class DatabaseUnusable(UserError):
+    """The database cannot be read or written now: a full disk, a lock held too long, a server that is away."""
+
+    id = "OC-1503"
 
 
 class NotFound(UserError):

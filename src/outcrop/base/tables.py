@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from outcrop.base.errors import InvariantError, UserError
+from outcrop.base.errors import DatabaseUnusable, InvariantError, UserError
 from outcrop.base.files import sync_directory
 
 Value = str | int | float | bytes | bool | None
@@ -100,7 +100,7 @@ class Database:
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction, alone among all processes.
 
-        A full disk, a read-only file or a lock held too long is a ``UserError``; a broken constraint stays
+        A full disk, a read-only file or a lock held too long is a ``DatabaseUnusable``; a broken constraint stays
         ``BrokenConstraint``. Not to be nested.
         """
         with self._write_lock, self._explained(), self._engine.connect() as connection:
@@ -169,14 +169,14 @@ class Database:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Tell what the world did to the database as a ``UserError``."""
+        """Tell what the world did to the database as a ``DatabaseUnusable``."""
         try:
             yield
         except (OperationalError, InterfaceError, sqlite3.OperationalError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
                 raise  # a mistake in our SQL, not in the world
-            raise UserError(
+            raise DatabaseUnusable(
                 f"{self.name} cannot be used: {cause}.",
                 "Check that its disk has room, that this user may write it, and that no other program holds it locked.",
             ) from error
@@ -186,7 +186,9 @@ class Database:
                 raise BrokenConstraint(f"{self.name}: {cause}") from error
             if type(cause) is not sqlite3.DatabaseError:
                 raise
-            raise UserError(f"{self.name} is damaged or not a database: {cause}.", "Restore it from a copy.") from error
+            raise DatabaseUnusable(
+                f"{self.name} is damaged or not a database: {cause}.", "Restore it from a copy."
+            ) from error
 
 
 def _sqlstate(cause: object) -> str:

@@ -11,6 +11,7 @@ import logging
 
 from outcrop.base.errors import (
     AuthenticationError,
+    DatabaseUnusable,
     EngineStopped,
     KeyRefused,
     NotKept,
@@ -55,6 +56,8 @@ def to_aws(error: Exception, service: str, request_id: str) -> AwsError:
         # Outside AWS's own surface there is one answer to a sender who is not known, whatever the proof was.
         return authentication_error(error, service) if service else AwsError("UnrecognizedClientException", error.what)
     known = _known(error)
+    if isinstance(error, DatabaseUnusable):
+        log.error("request %s: %s", request_id, error)  # names files: for the operator only
     if known is None:
         log.error("request %s failed", request_id, exc_info=error)
         known = AwsError("InternalServerException", INTERNAL)
@@ -75,7 +78,7 @@ def _known(error: Exception) -> AwsError | None:
         if error.code == "KeyUnavailableException":
             return AwsError("ServiceUnavailableException", UNAVAILABLE)
         return AwsError("AccessDeniedException", f"The KMS key that this is encrypted with cannot be used: {error}")
-    if isinstance(error, EngineStopped):
+    if isinstance(error, EngineStopped | DatabaseUnusable):
         return AwsError("ServiceUnavailableException", UNAVAILABLE)
     if isinstance(error, NotKept):
         return invalid(str(error))

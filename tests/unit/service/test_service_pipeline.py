@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from outcrop.base import tables
 from outcrop.base.errors import UserError
 from outcrop.inference.base import EngineConfig
 from outcrop.inference.null import NullEngine
@@ -498,3 +501,22 @@ def test_no_sampling_parameter_makes_the_engine_fail(computing: Running, surface
         elif data.draw(st.booleans()):
             document[name] = data.draw(NUMBERS, label=name)
     never_fails(computing, surface, document)
+
+
+def test_a_database_that_cannot_be_used_is_the_services_fault_and_names_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BUSY_TIMEOUT_S", 0.05)
+    form = b"Action=CreateUser&UserName=x&Version=2010-05-08"
+    with running_service(tmp_path / "data") as service:
+        other = sqlite3.connect(service.data / "outcrop.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # another program holds the write lock, and does not let go
+        try:
+            answer = ask(service, "/", form, headers=FORM, signing_name="iam")
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        assert answer.status == 503
+        assert b"ServiceUnavailable" in answer.body
+        assert b"outcrop.db" not in answer.body
+        assert ask(service, "/", form, headers=FORM, signing_name="iam").status == 200
