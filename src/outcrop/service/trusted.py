@@ -13,6 +13,7 @@ from outcrop.service.settings import Settings
 from outcrop.trust.crypto.keystores import EnvelopeSealer, KeyStore, open_key_store
 from outcrop.trust.crypto.sealer import Sealer
 from outcrop.trust.identity import IdentityStore
+from outcrop.trust.identity.legacy import LEGACY_FILE
 from outcrop.trust.identity.sessions import SessionKeys, Sessions
 from outcrop.trust.keys import KeyService, Vault
 
@@ -46,6 +47,7 @@ class Trust:
         secrets = DeploymentSecrets(database, key_store, clock)
         sealer = EnvelopeSealer(key_store, clock=clock)
         identity = IdentityStore(database, clock, sealer)
+        identity.import_legacy(data / LEGACY_FILE)  # with PostgreSQL it does not lie beside the database
         keys = KeyService(database, key_store, clock, deployment.partition, deployment.region)
         return cls(
             settings,
