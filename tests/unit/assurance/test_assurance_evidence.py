@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outcrop.assurance.controls import ControlMap
-from outcrop.assurance.evidence import Checkout, EvidenceFile, Statement, evidence_key, run_tests
+from outcrop.assurance.evidence import Checkout, EvidenceFile, Statement, checkout, evidence_key, run_tests
 from outcrop.assurance.evidence.checkout import machine_facts, packages
 from outcrop.assurance.evidence.oscal import component_definition
 from outcrop.assurance.evidence.statement import results
@@ -110,8 +110,8 @@ def test_without_pytest_or_tests_the_way_to_them_is_told(tmp_path: Path, monkeyp
         patched.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(NotFound, match="make test"):
             run_tests(tmp_path, ["test_it.py::test_it"])
-    installed = tmp_path / "site-packages" / "outcrop" / "__init__.py"
-    monkeypatch.setattr("outcrop.__file__", str(installed))
+    installed = tmp_path / "lib" / "site-packages" / "outcrop" / "assurance" / "evidence" / "checkout.py"
+    monkeypatch.setattr(checkout, "HERE", installed)
     with pytest.raises(NotFound, match="Clone the repository"):
         Checkout.of_this_package()
 

@@ -16,7 +16,7 @@ from outcrop.base.errors import OutcropError
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("name", ["errors", "cli", "chips", "kernel-rules"])
+@pytest.mark.parametrize("name", ["errors", "cli", "chips", "kernel-rules", "controls"])
 def test_a_reference_page_is_fresh(name: str):
     generator = importlib.import_module(f"generate_{name.replace('-', '_')}")
     assert (ROOT / "docs" / "reference" / f"{name}.md").read_text(encoding="utf-8") == generator.page()

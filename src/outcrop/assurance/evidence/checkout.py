@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import outcrop
 from outcrop.base.errors import NotFound
 from outcrop.trust.crypto.hashes import sha256_hex
 from outcrop.trust.crypto.module import loaded_module
 
 LOCK_FILE = "requirements-dev.lock"
+HERE = Path(__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Checkout:
     @classmethod
     def of_this_package(cls) -> Checkout:
         """The checkout that the running package lies in; ``NotFound`` where it was installed without its tests."""
-        root = Path(outcrop.__file__).resolve().parents[2]
+        root = HERE.resolve().parents[4]
         if not (root / "src" / "outcrop").is_dir() or not (root / "tests").is_dir():
             raise NotFound(
                 "Evidence comes from the tests, and this package was installed without them.",

@@ -7,12 +7,12 @@ tests passed, with the gap that the map names beside it.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from outcrop import __version__
 from outcrop.assurance.controls import Catalogue, Control, ControlMap
 from outcrop.assurance.evidence.run import Execution
 
@@ -47,7 +47,7 @@ class Statement:
     packages: Mapping[str, str]
     tests: Sequence[Execution]
     controls: Sequence[ControlResult]
-    version: str = __version__
+    version: str = field(default_factory=lambda: importlib.metadata.version("outcrop"))
     format: str = field(default=FORMAT)
 
     def document(self) -> dict[str, Any]:
