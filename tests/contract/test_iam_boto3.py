@@ -134,6 +134,9 @@ def test_keys_are_rotated_without_a_gap(service: Running, iam: Any) -> None:
     assert [key["Status"] for key in iam.list_access_keys(UserName="rotating")["AccessKeyMetadata"]] == ["Active"]
     used = iam.get_access_key_last_used(AccessKeyId=new["AccessKeyId"])
     assert used["UserName"] == "rotating"
+    assert (used["AccessKeyLastUsed"]["ServiceName"], used["AccessKeyLastUsed"]["Region"]) == ("sts", service.region)
+    unused = iam.create_access_key(UserName="rotating")["AccessKey"]["AccessKeyId"]
+    assert iam.get_access_key_last_used(AccessKeyId=unused)["AccessKeyLastUsed"]["ServiceName"] == "N/A"
 
 
 def test_a_key_of_one_user_is_not_another_users_to_delete(service: Running, iam: Any) -> None:
@@ -196,7 +199,9 @@ def test_a_role_is_assumed_within_its_boundary(service: Running, iam: Any) -> No
     iam.put_role_policy(RoleName="worker", PolicyName="w", PolicyDocument=document("bedrock:*", "iam:ListUsers", "iam:GetUser"))
     sts = client(service, "sts", iam.create_access_key(UserName="assumer")["AccessKey"])
     session = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="shift")["Credentials"]
+    assert "LastUsedDate" not in iam.get_role(RoleName="worker")["Role"]["RoleLastUsed"]
     assert ask(client(service, "bedrock-runtime", session))
+    assert iam.get_role(RoleName="worker")["Role"]["RoleLastUsed"]["Region"] == service.region
     assert client(service, "iam", session).list_users()["Users"]
     bound = iam.create_policy(PolicyName="bound", PolicyDocument=document("iam:*"))["Policy"]["Arn"]
     iam.put_role_permissions_boundary(RoleName="worker", PermissionsBoundary=bound)

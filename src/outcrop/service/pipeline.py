@@ -158,6 +158,8 @@ class Pipeline:
                 once=self._auditor.changes(call),
             ),
         )
+        region = self._context.host.scope.region
+        self._context.trust.identity.uses.note_request(call.principal, endpoint.signing_name, region)
 
     async def decode(self, call: Call) -> None:
         """The request as the operation's typed input."""

@@ -5,9 +5,18 @@ A write for every request would cost each a disk flush. Not covered: uses betwee
 
 from __future__ import annotations
 
+import logging
+import threading
+
 from outcrop.base.clock import Clock
+from outcrop.base.errors import OutcropError
 from outcrop.base.tables import Database
+from outcrop.trust.identity.credentials import Principal
 from outcrop.trust.identity.records import LastUse
+
+log = logging.getLogger("outcrop.trust")
+
+WRITE_EVERY_S = 60.0
 
 
 class LastUses:
@@ -21,6 +30,18 @@ class LastUses:
     def note(self, identifier: str, service: str, region: str) -> None:
         """Remember that a key or role was used just now. Cheap; nothing is written."""
         self._fresh[identifier] = LastUse(self._clock.now().isoformat(timespec="seconds"), service, region)
+
+    def note_request(self, principal: Principal, service: str, region: str) -> None:
+        """Remember what a request was proven with: the long-term key or API key, or the role behind a session.
+
+        A session that stands for a user counts for nothing: its own key ends with it.
+        """
+        session = principal.session
+        if session is not None:
+            if session.role_arn:
+                self.note(principal.user_id.partition(":")[0], service, region)
+        elif principal.access_key_id:
+            self.note(principal.access_key_id, service, region)
 
     def get(self, identifier: str) -> LastUse | None:
         """The last use known here, or ``None``."""
@@ -42,6 +63,32 @@ class LastUses:
                 "region = excluded.region",
                 [
                     {"id": identifier, "at": use.used_at, "service": use.service, "region": use.region}
-                    for identifier, use in fresh.items()
+                    for identifier, use in list(fresh.items())  # a note under way may still go to the old ones
                 ],
             )
+
+
+class UseWriter:
+    """A thread that writes the last uses every minute, and once more when it is closed."""
+
+    def __init__(self, uses: LastUses, *, every_s: float = WRITE_EVERY_S) -> None:
+        """``every_s`` is real time."""
+        self._uses = uses
+        self._every_s = every_s
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outcrop-last-uses", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is left and stop."""
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._end.wait(self._every_s)
+            try:
+                self._uses.flush()
+            except OutcropError as error:
+                log.warning("last uses of keys and roles were not written: %s", error)
