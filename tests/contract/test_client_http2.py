@@ -41,6 +41,16 @@ def secure_headers(service: Running, target: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["h2c", "tls"])
+def test_a_request_without_a_body_is_answered_over_http2(service: Running, secure: bool) -> None:
+    async def run() -> httpx.Response:
+        async with client(service, http1=False, base_url=service.https_url if secure else service.http_url) as http:
+            return await http.get("/foundation-models", timeout=5)
+
+    reply = asyncio.run(run())
+    assert (reply.status_code, reply.http_version) == (403, "HTTP/2")
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["h2c", "tls"])
 def test_many_streams_share_one_http2_connection(service: Running, secure: bool) -> None:
     base = service.https_url if secure else service.http_url
     headers = secure_headers(service, STREAM) if secure else signed_headers(service, "POST", STREAM, BODY)

@@ -175,6 +175,9 @@ class GuardedH2(ZttpH2Protocol):
         super().handle_request(event)
         cycle = self.cycles[event.stream_id]
         cycle.flow = _StreamFlow(self.flow, cycle)  # type: ignore[assignment]
+        if event.end_stream:  # no body: the library tells it here only, and the server waits for a word of its own
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.disarm()
