@@ -200,7 +200,9 @@ class Resources:
         try:
             key = self._keys.ciphers.named_by(blob or b"")
         except UserError:
-            return Resource(str(self._own_arn(account, "kms", "key/*")), account, refusal=CIPHERTEXT)
+            # Nobody may use it: a permission asked besides (ReEncrypt's other key) must not be told first.
+            nothing = str(self._own_arn(account, "kms", "key/*"))
+            return Resource(nothing, account, policy_required=True, refusal=CIPHERTEXT)
         found = self._of_key(asked, key)
         return found if key.account == account else replace(found, refusal=CIPHERTEXT)
 

@@ -87,8 +87,8 @@ class AccessKeys(Part):
 
     def of(self, account: str, user: str | None, access_key_id: str) -> KeyRecord:
         """The key of this id if it is the user's (the root's), else ``NotFound``."""
-        record = self._get(access_key_id)
         name = "" if user is None else entities.find(self._database, account, "user", user)["name"]
+        record = self._get(access_key_id)  # behind the user: the answer must not tell whether anybody has this key
         if record.account != account or record.user_name != name:
             raise _unknown(access_key_id)
         return record

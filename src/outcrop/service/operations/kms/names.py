@@ -32,7 +32,10 @@ def delete_alias(asked: Asked, request: shapes.DeleteAliasRequest) -> Shape:
 def list_aliases(asked: Asked, request: shapes.ListAliasesRequest) -> shapes.ListAliasesResponse:
     key_id = ""
     if request.key_id is not None:
-        key_id = asked.key(request.key_id).key_id
+        key = asked.key(request.key_id)
+        if key.account != asked.account:
+            raise foreign_key(request.key_id)  # as for one that is not there
+        key_id = key.key_id
     every = asked.keys.rows.aliases(asked.account, key_id)
     shown = page(every, lambda alias: alias.name, request.limit, request.marker)
     entries = [alias_entry(alias) for alias in shown.entries]
@@ -118,6 +121,8 @@ def retire_grant(asked: Asked, request: shapes.RetireGrantRequest) -> Shape:
     else:
         raise invalid("Give a GrantToken, or a KeyId with a GrantId.")
     if not grants.may_retire(grant, asked.requester):
+        if request.key_id is not None and asked.key(request.key_id).account != asked.account:
+            raise foreign_key(request.key_id)  # as for a grant, or a key, that is not there
         raise KeyRefused(
             "AccessDeniedException",
             f"User: {asked.caller.principal.arn} is not authorized to perform: kms:RetireGrant on resource: "
