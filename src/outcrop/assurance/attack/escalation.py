@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from outcrop.assurance.attack.base import Found, Scene, judge, not_applicable, unproven
 from outcrop.assurance.attack.calls import Caller, Json, session_keys
+from outcrop.assurance.attack.client import Answer
 from outcrop.assurance.attack.victims import policy, statement, trust
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -179,6 +180,17 @@ def _sessions(scene: Scene) -> Iterator[Found]:
         yield judge(f"a session of {duration} s", answer.ok or answer.broke, answer.told())
 
 
+def _is_red(scene: Scene, made: Answer) -> bool:
+    """Whether a key that was made has the one tag that its maker may give."""
+    assert scene.victims is not None
+    metadata = made.json().get("KeyMetadata")
+    if not isinstance(metadata, dict):
+        return False
+    admin = Caller(scene.client, scene.region, scene.victims.a.people["admin"])
+    tags = admin.call("kms:ListResourceTags", {"KeyId": str(metadata.get("KeyId"))}).json().get("Tags")
+    return tags == [{"TagKey": "team", "TagValue": "red"}]
+
+
 def run_tags(scene: Scene) -> Iterator[Found]:
     """Tags of resources, of requests and of principals as the only thing that allows."""
     victims = scene.victims
@@ -222,7 +234,7 @@ def run_tags(scene: Scene) -> Iterator[Found]:
         if answer.status == 501:
             yield not_applicable(name, f"{operation} is not built here")
         else:
-            yield judge(name, answer.ok or answer.broke, answer.told())
+            yield judge(name, (answer.ok and not _is_red(scene, answer)) or answer.broke, answer.told())
     asker = Caller(scene.client, scene.region, a.people["asker"])
     tags: Given = {
         "RoleArn": a.resources["role:wide"],

@@ -31,13 +31,15 @@ class Seen:
     how: str
 
 
-def headers(host: str, path: str = "/hidden") -> list[tuple[bytes, bytes]]:
-    return [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", host.encode()), (b":path", path.encode())]
+def headers(client: Client, path: str = "/hidden") -> list[tuple[bytes, bytes]]:
+    """The pseudo-headers of a sound request."""
+    scheme, host = client.scheme.encode(), client.host.encode()
+    return [(b":method", b"POST"), (b":scheme", scheme), (b":authority", host), (b":path", path.encode())]
 
 
-def malformed(host: str) -> Iterator[tuple[str, Headers, bytes]]:
+def malformed(client: Client) -> Iterator[tuple[str, Headers, bytes]]:
     """Requests that RFC 9113 calls malformed (8.1.1, 8.2, 8.3)."""
-    plain = headers(host)
+    plain = headers(client)
     for name, value in (
         (b"transfer-encoding", b"chunked"),
         (b"connection", b"keep-alive"),

@@ -5,8 +5,8 @@ one token more than without it. The names are common ones and those of the token
 
 Prefix cache: after the other tenant has asked something, a probe for the same must neither be told of cached tokens nor
 be faster than a probe for something new (Mann-Whitney U, two-sided, p < 0.001 is a success). The twin is the own
-prompt, which must be told from a new one, or the test could not have seen anything and is not applicable. A short test sees
-coarse differences only; bench and slow tests of the engine have the long one.
+prompt, which must be told from a new one, or the test could not have seen anything and is not applicable. A short test
+sees coarse differences only; the engine's slow tests have the long one.
 """
 
 from __future__ import annotations

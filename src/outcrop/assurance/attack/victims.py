@@ -221,7 +221,7 @@ class _Maker:
         self._person(
             "modest",
             statement("iam:*", self._arn("iam", "user/modest")),
-            statement(["iam:PutUser*", "iam:AttachUserPolicy", "iam:TagUser"], effect="Deny"),
+            statement(["iam:PutUser*", "iam:AttachUserPolicy", "iam:TagUser", "iam:*Boundary"], effect="Deny"),
         )
         self._person(
             "tagger",
