@@ -20,12 +20,6 @@ ContextValue = str | Sequence[str]
 """One value of a condition key, or all values of a key that may have several (also none)."""
 
 
-class PolicyRefused(UserError):
-    """A policy document is malformed, too large, or says something that is not understood here."""
-
-    id = "OC-4300"
-
-
 class PolicyRole(StrEnum):
     """What a document is to be used as: each kind allows and requires other elements."""
 

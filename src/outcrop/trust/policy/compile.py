@@ -135,7 +135,7 @@ def _statement(
         templates = [
             _resource(value, each.resources.path, has_variables, partitions) for value in each.resources.values
         ]
-        covers = _covers(templates, each.resources.negated, each.effect)
+        covers = _covers(templates, each.resources.negated)
         resource_keys = tuple(pair for template in templates for pair in variables.keys_of(template))
     conditions = []
     for compared in each.conditions:
@@ -208,30 +208,26 @@ def _check_arn(template: Template, text: str, partitions: frozenset[str]) -> Non
         raise ValueError(f"{shown} is not a whole ARN: arn:partition:service:region:account:resource")
 
 
-def _covers(templates: list[Template], negated: bool, effect: Effect) -> ResourceTest | None:
+def _covers(templates: list[Template], negated: bool) -> ResourceTest | None:
     """Whether a resource is covered by the element; ``None`` where it is every resource.
 
-    A variable without a value matches nothing. In ``NotResource`` that would make the rest match: an Allow then does
-    not apply, a Deny does.
+    A value whose variable has none matches no resource, in ``NotResource`` too (IAM User Guide, "Policy variables with
+    no value").
     """
     if not negated and (Wild.ANY,) in templates:
         return None
     fixed = [like_resource(variables.resolve(each, {}) or ()) for each in templates if variables.is_fixed(each)]
     moving = [each for each in templates if not variables.is_fixed(each)]
-    untold = effect is Effect.DENY
 
     def covers(resource: str, context: Context) -> bool:
         for test in fixed:
             if test(resource):
                 return not negated
-        unresolved = False
         for template in moving:
             parts = variables.resolve(template, context)
-            if parts is None:
-                unresolved = True
-            elif shortest(parts) <= len(resource) and _like_resolved(parts)(resource):
+            if parts is not None and shortest(parts) <= len(resource) and _like_resolved(parts)(resource):
                 return not negated
-        return negated and (untold or not unresolved)
+        return negated
 
     return covers
 

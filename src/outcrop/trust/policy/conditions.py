@@ -5,9 +5,11 @@ keys". Where that leaves a case open, the reading is the one that permits less:
 
 * A key that has several values, tested without ``ForAllValues:`` or ``ForAnyValue:`` (AWS: a set operator is required):
   in an Allow every value must pass, in a Deny one is enough.
-* A negated comparison that cannot be made, because a variable has no value or the request's value is not of the
-  operator's type: an Allow does not apply, a Deny does. AWS calls such a statement invalid and applies neither; a Deny
-  written against strangers would then not stop the stranger who lacks the key. A positive comparison does not match.
+* A negated comparison that cannot be made, because the request's value is not of the operator's type: an Allow does
+  not apply, a Deny does. A positive comparison does not match.
+
+A variable without a value is equal to nothing and like nothing, so negated comparisons with it hold (IAM User Guide,
+"Variables and tags", "Policy variables with no value").
 
 Not covered: which keys a service knows and which type each has. An unknown key is simply absent.
 """
@@ -127,14 +129,11 @@ def _matching(make: Callable[[Parts], Test], fold: Callable[[str], str] = str) -
             for test in fixed:
                 if test(value):
                     return True
-            untold = False
             for template in moving:
                 parts = resolve(template, context)
-                if parts is None:
-                    untold = True
-                elif shortest(parts) <= len(value) and ready(parts)(value):
+                if parts is not None and shortest(parts) <= len(value) and ready(parts)(value):
                     return True
-            return None if untold else False
+            return False
 
         return any_of
 

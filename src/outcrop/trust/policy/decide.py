@@ -48,8 +48,8 @@ class _Survey:
                 self.matched.append(statement.record)
                 if statement.effect is Effect.DENY:
                     self.denied = True
-                elif reach > best:
-                    best = reach
+                else:
+                    best = max(best, reach)
         return best
 
 

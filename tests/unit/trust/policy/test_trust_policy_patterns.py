@@ -150,9 +150,9 @@ def test_without_a_value_a_resource_matches_nothing_and_its_neighbours_still_do(
     assert not s3(deny(resource=[HOME, "arn:aws:s3:::b/shared"]), "arn:aws:s3:::b/shared")
 
 
-def test_without_a_value_not_resource_permits_nothing():
-    assert s3(allow(resource=None, NotResource=HOME), "arn:aws:s3:::b/eve/x", aws__username="bob")
-    assert not s3(allow(resource=None, NotResource=HOME), "arn:aws:s3:::b/eve/x")
+def test_without_a_value_not_resource_leaves_nothing_out():
+    assert not s3(allow(resource=None, NotResource=HOME), "arn:aws:s3:::b/bob/x", aws__username="bob")
+    assert s3(allow(resource=None, NotResource=HOME), "arn:aws:s3:::b/bob/x")
     assert not s3(deny(resource=None, NotResource=HOME), "arn:aws:s3:::b/eve/x")
     assert s3(deny(resource=None, NotResource=[HOME, "arn:aws:s3:::b/eve/*"]), "arn:aws:s3:::b/eve/x")
 

@@ -5,7 +5,7 @@ A file holds ``[[topic]]`` tables; a topic has a ``source`` (a name of sources.t
 * ``conditions``: name, Condition, context, whether it holds. Asked of an Allow and of a Deny; ``"deny"`` marks what
   cannot be told, where a Deny applies and an Allow does not.
 * ``actions`` and ``resources``: name, patterns, one action or resource, whether it is matched (and the context). Asked
-  of the element and of its Not form, in an Allow and in a Deny; ``"unknown"`` is a variable without a value.
+  of the element and of its Not form, in an Allow and in a Deny.
 * ``principals``: name, Principal, who asks, how far an Allow to it reaches.
 * ``exceptions``: name, NotPrincipal, who asks, whether they are excepted (and whether they have a boundary).
 * ``decisions``: name, request (``who``, ``action``, ``target``, ``owner``, ``context``) and layers (``layers_of``) in
@@ -158,11 +158,10 @@ def check_actions(patterns, action, matched):
 
 def check_resources(patterns, resource, matched, context=None, version="2012-10-17"):
     short, told = {"target": resource}, context or {}
-    assert identity_says({"allow": "*", "on": patterns}, short, told, version) is (matched is True)
-    assert identity_says({"allow": "*", "not_on": patterns}, short, told, version) is (matched is False)
-    assert identity_says([{"allow": "*"}, {"deny": "*", "on": patterns}], short, told, version) is (matched is not True)
-    denied = identity_says([{"allow": "*"}, {"deny": "*", "not_on": patterns}], short, told, version)
-    assert denied is (matched is True)
+    assert identity_says({"allow": "*", "on": patterns}, short, told, version) is matched
+    assert identity_says({"allow": "*", "not_on": patterns}, short, told, version) is not matched
+    assert identity_says([{"allow": "*"}, {"deny": "*", "on": patterns}], short, told, version) is not matched
+    assert identity_says([{"allow": "*"}, {"deny": "*", "not_on": patterns}], short, told, version) is matched
 
 
 def check_principals(principal, who, reach):
