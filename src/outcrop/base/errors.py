@@ -16,6 +16,7 @@
     │   ├── Unsealable          sealed bytes that do not open under this key and context
     │   ├── KeyStoreUnavailable a key store that cannot be opened, reached or used as asked
     │   ├── KeyRefused          a KMS key that does not do what was asked: its state, a name or a limit is against it
+    │   ├── PolicyRefused       a policy document that is malformed, too large or not understood
     │   ├── AuditUnavailable    the audit trail cannot take a record, so nothing is done that would need one
     │   ├── NotKept             an account that keeps nothing of its requests, and was asked to
     │   └── AuditBroken         the audit trail does not hold: changed, cut short, or not this deployment's
@@ -151,6 +152,12 @@ class KeyRefused(UserError):
     def __init__(self, code: str, what: str, remedy: str = "") -> None:
         self.code = code
         super().__init__(what, remedy)
+
+
+class PolicyRefused(UserError):
+    """A policy document is malformed, too large, or says something that is not understood here."""
+
+    id = "OC-4300"
 
 
 class AuditUnavailable(UserError):

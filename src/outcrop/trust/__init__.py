@@ -1,6 +1,7 @@
-"""Who sent a request, and the proof of it. This room knows no tensors and never imports the model half.
+"""Who sent a request, whether they may, and what happened. This room knows no tensors.
 
-``crypto`` is the one place that touches hash, signature and certificate libraries. ``identity`` keeps accounts and
-access keys and turns a request into a ``Principal``. What a principal may do (policy) and the record of what it did
-(audit) come in later issues: today every authenticated principal is its account's root.
+``crypto`` is the one place that touches cipher, hash, signature and certificate libraries. ``policy`` decides, from
+compiled policies alone. ``identity`` keeps accounts, users, roles, credentials and sessions, and turns a request into a
+``Principal``. ``keys`` keeps customer-managed keys and the vault for what a tenant owns. ``audit`` keeps the record of
+what was done. The last three do not know each other; the service composes them.
 """

@@ -9,13 +9,13 @@ condition keys a service knows, size quotas (``size`` counts for them), canonica
 VPC endpoint policies and access control lists.
 """
 
+from outcrop.base.errors import PolicyRefused
 from outcrop.trust.policy.base import (
     ContextValue,
     Decision,
     Effect,
     Layers,
     MatchedStatement,
-    PolicyRefused,
     PolicyRole,
     Reason,
     Request,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from outcrop.base.errors import UserError, check
+from outcrop.base.errors import check
 
 if TYPE_CHECKING:
     from outcrop.trust.policy.compile import Policy

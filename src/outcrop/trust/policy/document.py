@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from outcrop.trust.policy.base import Effect, PolicyRefused, PolicyRole
+from outcrop.base.errors import PolicyRefused
+from outcrop.trust.policy.base import Effect, PolicyRole
 
 MAX_CHARACTERS = 131_072
 """The longest text taken in at all: the bound of IAM's own API. Entities have smaller quotas."""
