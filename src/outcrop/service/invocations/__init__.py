@@ -15,7 +15,7 @@ bucket or key that stays unusable until the room for them is full. Both the log 
 
 from outcrop.service.invocations.delivery import Delivery, DeliveryLimits
 from outcrop.service.invocations.observe import Invocations, Recording
-from outcrop.service.invocations.read import LogFile, log_files, records_in
+from outcrop.service.invocations.read import log_files, records_in
 from outcrop.service.invocations.record import Invocation, OutputForm, layout
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "DeliveryLimits",
     "Invocation",
     "Invocations",
-    "LogFile",
     "OutputForm",
     "Recording",
     "layout",

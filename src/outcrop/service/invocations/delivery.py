@@ -115,9 +115,12 @@ class Delivery:
     def forget(self, account: str) -> int:
         """Drop what waits of an account that keeps nothing any more; how many records."""
         with self._working, self._lock:
-            waiting = self._accounts.pop(account, _Waiting())
+            waiting = self._accounts.get(account, _Waiting())
+            count = len(waiting.calls)
             self._size_bytes -= waiting.size_bytes
-        return len(waiting.calls)
+            waiting.calls.clear()
+            waiting.size_bytes = 0
+        return count
 
     def waiting(self, account: str) -> int:
         """How many records of an account are not written yet."""

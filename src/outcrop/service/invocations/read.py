@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -20,20 +19,9 @@ UNPACKED_BYTES_MAX = 256 << 20
 """A log file or body that unpacks to more is refused: neither is ever made that large here."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """One file of records."""
-
-    info: ObjectInfo
-
-    @property
-    def key(self) -> str:
-        return self.info.key
-
-
 def log_files(
     objects: ObjectStore, bucket: str, account: AccountId, region: str, prefix: str | None = None
-) -> Iterator[LogFile]:
+) -> Iterator[ObjectInfo]:
     """Every file of records below ``prefix``, oldest hour first."""
     root = layout(prefix, account, region) + "/"
     after = ""
@@ -41,18 +29,18 @@ def log_files(
         page = objects.list(bucket, account, root, after)
         for info in page:
             if "/data/" not in info.key.removeprefix(root) and info.key.endswith(".json.gz"):
-                yield LogFile(info)
+                yield info
         if len(page) < LIST_MAX:
             return
         after = page[-1].key
 
 
-def records_in(objects: ObjectStore, file: LogFile, account: AccountId, *, bodies: bool = False) -> Iterator[Json]:
+def records_in(objects: ObjectStore, file: ObjectInfo, account: AccountId, *, bodies: bool = False) -> Iterator[Json]:
     """The records of one file; with ``bodies`` those that lie beside it are put in their place."""
-    for line in unpacked(objects, file.info.bucket, file.key, account).splitlines():
+    for line in unpacked(objects, file.bucket, file.key, account).splitlines():
         record: Json = msgspec.json.decode(line)
         if bodies and isinstance(record, dict):
-            _fill(objects, file.info.bucket, account, record)
+            _fill(objects, file.bucket, account, record)
         yield record
 
 

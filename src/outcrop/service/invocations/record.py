@@ -9,7 +9,8 @@ With text switched off no body is recorded, only who called what and the counts;
 video or audio switched off their bytes are left out of the bodies.
 
 Not covered: ``inferenceRegion``, ``performanceConfig`` and ``status``; images as objects of their own (no model here
-takes any); token counts of OpenAI streams that did not ask for usage; a request body that is no JSON is left out.
+takes any) and the embeddings switch, which has nothing to act on; token counts of OpenAI streams that did not ask for
+usage; a request body that is no JSON is left out.
 """
 
 from __future__ import annotations

@@ -223,16 +223,13 @@ class SealedObjects:
     def sweep(self) -> int:
         """Remove files that no object names and that are older than an hour; how many. For the start of a service."""
         removed = 0
-        for path in self._folder.glob("*/*/*"):
-            try:
-                if time.time() - path.stat().st_mtime < ORPHANS_KEPT_S:
-                    continue
-                version = path.name
-                if not self._database.query("SELECT 1 FROM objects WHERE version = :version", {"version": version}):
-                    path.unlink()
+        for folder in self._folder.glob("*/*"):
+            old = [path for path in folder.iterdir() if time.time() - _modified_s(path) >= ORPHANS_KEPT_S]
+            named = self._versions(folder.name) if old else set()
+            for path in old:
+                if path.name not in named:
+                    path.unlink(missing_ok=True)
                     removed += 1
-            except FileNotFoundError:
-                continue
         if removed:
             log.warning("%d files that no object names were removed: left from a crash", removed)
         return removed
@@ -280,6 +277,14 @@ class SealedObjects:
             )
         return str(old[0]["version"]) if old else None
 
+    def _versions(self, first: str) -> set[str]:
+        """Versions that objects name and that begin with ``first``: hexadecimal digits, which all sort before g."""
+        rows = self._database.query(
+            "SELECT version FROM objects WHERE version >= :first AND version < :end",
+            {"first": first, "end": f"{first}g"},
+        )
+        return {str(row["version"]) for row in rows}
+
     def _make_folder(self, folder: Path) -> None:
         """Make a private folder and those above it; a name that is new is flushed, or a power cut could take it."""
         for one in (self._folder, folder.parent, folder):
@@ -289,6 +294,13 @@ class SealedObjects:
 
     def _path(self, account: AccountId, version: str) -> Path:
         return self._folder / account / version[:2] / version
+
+
+def _modified_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # replaced meanwhile
+        return time.time()
 
 
 def _bucket(row: Row) -> Bucket:
