@@ -196,7 +196,9 @@ def test_a_role_is_assumed_within_its_boundary(service: Running, iam: Any) -> No
     iam.put_user_policy(
         UserName="assumer", PolicyName="a", PolicyDocument=document("sts:AssumeRole", resource=role["Arn"])
     )
-    iam.put_role_policy(RoleName="worker", PolicyName="w", PolicyDocument=document("bedrock:*", "iam:ListUsers", "iam:GetUser"))
+    iam.put_role_policy(
+        RoleName="worker", PolicyName="w", PolicyDocument=document("bedrock:*", "iam:ListUsers", "iam:GetUser")
+    )
     sts = client(service, "sts", iam.create_access_key(UserName="assumer")["AccessKey"])
     session = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="shift")["Credentials"]
     assert "LastUsedDate" not in iam.get_role(RoleName="worker")["Role"]["RoleLastUsed"]
@@ -389,6 +391,27 @@ def test_an_api_key_of_a_user_opens_every_surface_and_closes_with_it(service: Ru
     with refused("NotSupportedService"):
         iam.create_service_specific_credential(UserName="bearer", ServiceName="codecommit.amazonaws.com")
     iam.delete_service_specific_credential(UserName="bearer", ServiceSpecificCredentialId=identifier)
+
+
+def test_secrets_are_shown_once_and_written_nowhere(service: Running, iam: Any) -> None:
+    iam.create_user(UserName="secretive")
+    key = iam.create_access_key(UserName="secretive")["AccessKey"]
+    made = iam.create_service_specific_credential(UserName="secretive", ServiceName=BEDROCK)
+    secrets = (key["SecretAccessKey"], made["ServiceSpecificCredential"]["ServiceCredentialSecret"])
+    shown = json.dumps(
+        [
+            iam.list_access_keys(UserName="secretive"),
+            iam.list_service_specific_credentials(UserName="secretive"),
+            iam.get_account_authorization_details(),
+        ],
+        default=str,
+    )
+    assert key["AccessKeyId"] in shown
+    written = b"".join(path.read_bytes() for path in service.data.rglob("*") if path.is_file())
+    assert key["AccessKeyId"].encode() in written
+    for secret in secrets:
+        assert secret not in shown
+        assert secret.encode() not in written
 
 
 def test_a_provider_is_registered_and_removed(service: Running, iam: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from outcrop.cli.admin_common import Noun, Subparsers, add_account, opened, read_text, show
+from outcrop.trust.identity import IdentityStore
 from outcrop.trust.identity.records import Role, User
 
 
@@ -71,6 +72,7 @@ def add(verbs: Subparsers, common: argparse.ArgumentParser) -> None:
 def run_create_user(args: argparse.Namespace) -> int:
     with opened(args) as (trust, account):
         identity = trust.identity
+        _must_know(identity, account, args.policy)
         made = identity.users.create(account, args.name, args.path)
         for arn in args.policy:
             identity.holdings.attach(account, "user", made.name, arn)
@@ -100,6 +102,7 @@ def run_list_users(args: argparse.Namespace) -> int:
 def run_create_role(args: argparse.Namespace) -> int:
     document = read_text(args.trust)
     with opened(args) as (trust, account):
+        _must_know(trust.identity, account, args.policy)
         made = trust.identity.roles.create(account, args.name, document, path=args.path)
         for arn in args.policy:
             trust.identity.holdings.attach(account, "role", made.name, arn)
@@ -124,6 +127,12 @@ def run_revoke(args: argparse.Namespace) -> int:
         {**_facts(role), "revoked_before": role.revoked_before},
         f"Sessions of {role.arn} that were issued before {role.revoked_before} are worth nothing.",
     )
+
+
+def _must_know(identity: IdentityStore, account: str, policies: list[str]) -> None:
+    """Raise ``NotFound`` for a policy that cannot be attached, before anything is made."""
+    for arn in policies:
+        identity.policies.get(account, arn)
 
 
 def _add_policies(parser: argparse.ArgumentParser) -> None:

@@ -120,6 +120,8 @@ def test_a_user_is_made_with_policies_and_a_key(admin: Admin, data: Path) -> Non
     assert [user["name"] for user in admin("user", "list")] == ["alice"]
     assert "access_key_id" not in admin("user", "create", "bob")
     assert "[OC-1409]" in admin("user", "create", "alice", code=1)
+    assert "[OC-1404]" in admin("user", "create", "dave", "--policy", BEDROCK + "x", code=1)
+    assert "dave" not in [user["name"] for user in admin("user", "list")]
     assert "[OC-1404]" in admin("user", "create", "carol", "--account", "999999999999", code=1)
 
 
