@@ -17,11 +17,14 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from outcrop.trust.identity.controls import SCP
 from serving import TINY_MODEL_ID, Running
+from trust_rig import opened
 
 MESSAGES = [{"role": "user", "content": [{"text": "Hi"}]}]
 PLAIN = [{"role": "user", "content": "Hi"}]
 BEDROCK = "bedrock.amazonaws.com"
+MEMBER = "444455556666"
 
 
 def document(*actions: str, effect: str = "Allow", resource: str = "*", **more: Any) -> str:
@@ -327,6 +330,26 @@ def test_the_simulator_decides_as_requests_are_decided(service: Running, iam: An
         iam.simulate_principal_policy(
             PolicySourceArn=arn.replace(service.account, "444455556666"), ActionNames=["s3:*"]
         )
+
+
+def test_the_simulator_knows_the_ceilings_of_the_organisation(service: Running) -> None:
+    with opened(service.data) as trust:
+        issued = trust.identity.ensure_account("aws", MEMBER)
+        assert issued is not None
+        trust.identity.controls.put(SCP, "no-kms", document("kms:*", effect="Deny"))
+        trust.identity.controls.attach(SCP, "no-kms", MEMBER)
+    keys = {"AccessKeyId": issued.access_key_id, "SecretAccessKey": issued.secret_access_key}
+    member = client(service, "iam", keys)
+    role = member.create_role(RoleName="r", AssumeRolePolicyDocument=trusting(MEMBER))["Role"]["Arn"]
+    member.put_role_policy(RoleName="r", PolicyName="all", PolicyDocument=document("*"))
+    tried = member.simulate_principal_policy(PolicySourceArn=role, ActionNames=["kms:Decrypt", "s3:GetObject"])
+    told = [
+        (each["EvalDecision"], each["OrganizationsDecisionDetail"]["AllowedByOrganizations"])
+        for each in tried["EvaluationResults"]
+    ]
+    assert told == [("explicitDeny", False), ("allowed", True)]
+    with refused("NoSuchEntity"):  # another account's user is not there for the member
+        member.get_user(UserName="reader")
 
 
 def test_policies_are_tried_without_anybody_holding_them(iam: Any) -> None:
