@@ -29,7 +29,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         description="Runs the tests behind the chosen controls (all, unless some are named) in the checkout that this "
         "command belongs to, and writes what came of each, with commit, machine and packages, signed with this data "
         "directory's evidence key. Exit code 1 when a test failed or was skipped.",
-        epilog="example: outcrop evidence run --control ac-3 --control AISVS-5.3.1 --out evidence.json",
+        epilog="example: outcrop evidence run --control NIST-AC-3 --control AISVS-5.3.1 --out evidence.json",
     )
     running.add_argument("--control", action="append", default=[], metavar="ID", help="a control's id; repeatable")
     running.add_argument(

@@ -50,11 +50,11 @@ MAP = {
     ),
     "small": 'title = "Small"\nsource = "https://example.invalid/small and more"\nscope = "all"\n'
     + "\n".join(
-        f'[[control]]\nid = "S-{name}"\ntitle = "Be {name}"\nstatus = "tested"\nclaims = ["{name}"]\n'
+        f'[[control]]\nid = "S-{name.upper()}"\ntitle = "Be {name}"\nstatus = "tested"\nclaims = ["{name}"]\n'
         for name in ("good", "bad", "unable")
     )
-    + '[[control]]\nid = "S-both"\ntitle = "Be both"\nstatus = "tested"\nclaims = ["good", "bad"]\ngap = "the rest"\n'
-    + '[[control]]\nid = "S-yours"\ntitle = "Be yours"\nstatus = "operator"\nwhy = "It is yours"\n',
+    + '[[control]]\nid = "S-BOTH"\ntitle = "Be both"\nstatus = "tested"\nclaims = ["good", "bad"]\ngap = "the rest"\n'
+    + '[[control]]\nid = "S-YOURS"\ntitle = "Be yours"\nstatus = "operator"\nwhy = "It is yours"\n',
 }
 
 
@@ -84,11 +84,11 @@ def test_what_each_test_did_is_told(statement: Statement):
 
 def test_a_control_holds_only_when_all_of_its_tests_passed(statement: Statement):
     assert {one.id: one.outcome for one in statement.controls} == {
-        "S-good": "holds",
-        "S-bad": "fails",
-        "S-unable": "incomplete",
-        "S-both": "fails",
-        "S-yours": "",
+        "S-GOOD": "holds",
+        "S-BAD": "fails",
+        "S-UNABLE": "incomplete",
+        "S-BOTH": "fails",
+        "S-YOURS": "",
     }
     assert not statement.sound
     assert statement.counts() == {"small": {"holds": 1, "fails": 2, "incomplete": 1, "operator": 1}}
@@ -96,7 +96,7 @@ def test_a_control_holds_only_when_all_of_its_tests_passed(statement: Statement)
 
 def test_a_test_that_was_not_run_leaves_its_control_incomplete():
     control_map = ControlMap.parse(MAP)
-    found = results(control_map, control_map.choose(["S-good"]), [])
+    found = results(control_map, control_map.choose(["S-GOOD"]), [])
     assert [one.outcome for one in found] == ["incomplete"]
 
 
@@ -239,7 +239,7 @@ def test_the_command_makes_and_checks_evidence(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_an_unknown_control_and_a_missing_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["evidence", "run", "--control", "ac-999", "--data", str(tmp_path)]) == 1
-    assert "ac-999" in capsys.readouterr().err
+    assert main(["evidence", "run", "--control", "NIST-AC-999", "--data", str(tmp_path)]) == 1
+    assert "NIST-AC-999" in capsys.readouterr().err
     assert main(["evidence", "verify", str(tmp_path / "none.json")]) == 1
     assert "outcrop evidence run" in capsys.readouterr().err

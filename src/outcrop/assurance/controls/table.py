@@ -97,7 +97,7 @@ class ControlMap:
 
     def choose(self, ids: Iterable[str] = (), names: Iterable[str] = ()) -> tuple[tuple[Catalogue, Control], ...]:
         """The controls with these ids, and those of these catalogues; all where nothing is named. ``NotFound``."""
-        wanted, wanted_names = set(ids), set(names)
+        wanted, wanted_names = {one.upper() for one in ids}, set(names)
         known, known_names = {control.id for _, control in self.controls()}, {one.name for one in self.catalogues}
         for unknown in sorted(wanted - known):
             raise NotFound(f"There is no control {unknown!r} in the map.", "docs/reference/controls.md lists them.")

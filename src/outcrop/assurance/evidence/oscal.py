@@ -77,7 +77,7 @@ def _requirement(result: ControlResult) -> dict[str, Any]:
     told = (result.why, f"Described in {result.doc}." if result.doc else "", result.gap and f"Gap: {result.gap}.")
     return {
         "uuid": _id("requirement", result.catalogue, result.id),
-        "control-id": result.id.lower(),
+        "control-id": result.id.lower().removeprefix("nist-"),  # NIST's catalogue has them without
         "description": " ".join((f"{result.title}.", *filter(None, told))),
         "props": properties,
     }
