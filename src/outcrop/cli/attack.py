@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -29,6 +30,9 @@ from outcrop.base.arn import AccountId, Arn
 from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import UserError
+
+if TYPE_CHECKING:
+    from outcrop.service.trusted import Trust
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 QUICK_TRIALS, TRIALS = 20, 200
@@ -137,13 +141,13 @@ def _scene(args: argparse.Namespace) -> Iterator[Scene]:
         yield Scene(Client(args.url, args.ca), args.region, victims, timing_trials=trials, slow=not args.quick)
         return
     from outcrop.cli.trust import TLS_DIRECTORY  # noqa: PLC0415
-    from outcrop.service.trusted import Trust  # noqa: PLC0415 - heavy: only an attack from within needs it
+    from outcrop.service import trusted  # noqa: PLC0415 - heavy: only an attack from within needs it
     from outcrop.trust.crypto.ca import ServerTls  # noqa: PLC0415
 
     deployment = Deployment.load(args.data)
     tls = ServerTls.of(args.data.absolute() / TLS_DIRECTORY).ca_certificate
     client = Client(args.url, args.ca or (tls if args.url.startswith("https") else None))
-    trust = Trust.open(args.data, deployment, SystemClock())
+    trust = trusted.Trust.open(args.data, deployment, SystemClock())
     with contextlib.ExitStack() as stack:
         stack.callback(trust.close)
         if args.tenants:
@@ -155,7 +159,7 @@ def _scene(args: argparse.Namespace) -> Iterator[Scene]:
                     trust.keys,
                     deployment.region,
                     deployment.partition,
-                    lambda account: _private_model(args.data, deployment, account),
+                    lambda account: _belongings(args.data, deployment, trust, account),
                 )
             )
         yield Scene(
@@ -171,17 +175,21 @@ def _scene(args: argparse.Namespace) -> Iterator[Scene]:
 
 
 @contextlib.contextmanager
-def _private_model(data: Path, deployment: Deployment, account: str) -> Iterator[Mapping[str, str]]:
-    """A model that only ``account`` sees, for as long as the attack takes: its id and its ARN."""
+def _belongings(data: Path, deployment: Deployment, trust: Trust, account: str) -> Iterator[Mapping[str, str]]:
+    """A model that only ``account`` sees, and a bucket of its own, for as long as the attack takes."""
     from outcrop.models.registry import BUNDLED, ModelRegistry  # noqa: PLC0415
+    from outcrop.service.objects import SealedObjects  # noqa: PLC0415
+    from outcrop.service.objects.sealed import OBJECTS_FOLDER  # noqa: PLC0415
 
+    owner = AccountId(account)
     registry = ModelRegistry(data / "models")
     source = next(path for path in sorted(BUNDLED.iterdir()) if (path / "config.json").is_file())
-    info = registry.import_directory(source, f"local.attack-{account}-v1:0", owner=AccountId(account))
-    try:
-        arn = Arn(
-            deployment.partition, "bedrock", deployment.region, AccountId(account), f"imported-model/{info.resource_id}"
-        )
-        yield {"model_name": info.model_id, "model": str(arn)}
-    finally:
-        registry.remove(info.model_id)
+    objects = SealedObjects(trust.keys, trust.vault, data / OBJECTS_FOLDER, SystemClock())
+    with contextlib.ExitStack() as stack:
+        info = registry.import_directory(source, f"local.attack-{account}-v1:0", owner=owner)
+        stack.callback(registry.remove, info.model_id)
+        bucket = objects.create_bucket(f"attack-{account}", owner, None)
+        stack.callback(objects.delete_bucket, bucket.name, owner)
+        path = f"imported-model/{info.resource_id}"
+        model = Arn(deployment.partition, "bedrock", deployment.region, owner, path)
+        yield {"model_name": info.model_id, "model": str(model), "bucket": bucket.name}

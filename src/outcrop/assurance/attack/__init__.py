@@ -2,7 +2,8 @@
 
 ``suite`` has the families in their order, ``attack`` runs them on a ``Scene``; ``victims`` makes two throw-away
 tenants, ``child`` a private deployment that may be broken. Each family knows its cases and judges what came of them;
-the client is a socket, and nothing of the service's own code takes part. ``signatures`` has forged proofs of sender as data.
+the client is a socket, and nothing of the service's own code takes part. ``signatures`` has forged proofs of sender as
+data.
 
 Not covered: whatever needs a stolen secret, a page in a browser, or the machine's administrator; batch jobs, documents
 and model uploads, which this release does not have; and an attacker with more patience than the cases here.

@@ -105,10 +105,16 @@ def judge(case: str, hit: bool, evidence: str) -> Found:
 
 
 def results(family: Family, scene: Scene) -> Iterator[Result]:
-    """Run a family; an error on the way is a case that could not be judged."""
+    """Run a family on a service that answers, and see that it still does; an error on the way judges nothing."""
+
+    def result(found: Found) -> Result:
+        return Result(family.name, found.case, family.controls, found.outcome, found.evidence)
+
+    if not scene.client.alive():
+        yield result(unproven("the service before", f"nothing answers at {scene.client.url}"))
+        return
     try:
-        for found in family.run(scene):
-            yield Result(family.name, found.case, family.controls, found.outcome, found.evidence)
+        yield from map(result, family.run(scene))
     except (OSError, ValueError, LookupError) as error:
-        what = f"The family ended early: {type(error).__name__}: {error}"
-        yield Result(family.name, "the family as a whole", family.controls, Outcome.UNPROVEN, what)
+        yield result(unproven("the family as a whole", f"it ended early: {type(error).__name__}: {error}"))
+    yield result(judge("the service afterwards", not scene.client.alive(), "it answers"))

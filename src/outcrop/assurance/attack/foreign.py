@@ -3,7 +3,8 @@
 Each operation of ``requests.toml`` is asked twice: with the other tenant's resources, and with names of the same shape
 that nobody has. Success is an answer of the 200 family for what is the other's, a failure of the service, or two
 answers that differ in status, headers or text once names and ids are masked. Somebody without permissions asks the
-same of the resources of the own account. Lists must not hold anything of the other tenant; its keys must be as they were.
+same of the resources of the own account. Lists must not hold anything of the other tenant; its keys must be as they
+were.
 
 Not covered: how long an answer takes.
 """
@@ -77,6 +78,7 @@ class Template:
 KINDS = (
     "access_key",
     "alias",
+    "bucket",
     "ciphertext",
     "credential",
     "grant",

@@ -94,17 +94,20 @@ def throw_away(
     keys: KeyService,
     region: str,
     partition: str = "aws",
-    private_model: Callable[[str], AbstractContextManager[Mapping[str, str]]] | None = None,
+    belongings: Callable[[str], AbstractContextManager[Mapping[str, str]]] | None = None,
 ) -> Iterator[Victims]:
-    """Two new tenants in these stores, taken away at the end; ``private_model`` gives an account one of its own."""
+    """Two new tenants in these stores, taken away at the end.
+
+    ``belongings`` gives an account what other rooms hold: a private model (``model``, ``model_name``), a ``bucket``.
+    """
     makers = [_Maker(identity, keys, region, partition, name) for name in ("a", "b")]
     a, b = makers
     with contextlib.ExitStack() as stack:
         for maker in makers:
             stack.callback(maker.remove)
             maker.make_common()
-        if private_model is not None:
-            b.own(stack.enter_context(private_model(b.account)))
+        if belongings is not None:
+            b.own(stack.enter_context(belongings(b.account)))
         a.make_people()
         b.make_roles(a.account)
         yield Victims(
