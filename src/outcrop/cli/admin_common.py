@@ -1,8 +1,8 @@
 """What the nouns of ``outcrop admin`` share: the opened data directory, their parsers, how results are printed.
 
 Each verb works on the data directory whether the service runs or not, and a running service follows with its next
-request. Not covered: the audit trail, which only the service writes, has no event of these; whoever runs them on this
-machine can read the key store's passphrase as well.
+request. What changes something leaves an event for the audit trail first. Not covered: its outcome, and who sat at the
+keyboard beyond the user's name; whoever runs them on this machine can read the key store's passphrase as well.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import NotFound, UserError
 from outcrop.service.trusted import Trust
+
+READ_ONLY = frozenset({"list", "show"})
+"""Verbs that leave no event in the audit trail."""
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], int]
@@ -49,7 +52,7 @@ class Noun:
         )
         if account:
             add_account(made)
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, recorded_as="" if name in READ_ONLY else f"admin {self._name} {name}")
         return made
 
 

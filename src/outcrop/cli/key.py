@@ -33,7 +33,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     listing.set_defaults(run=run_list)
 
     create = verb("create", "Make an access key and show its secret, this once (two keys at most).", "create")
-    create.set_defaults(run=run_create)
+    create.set_defaults(run=run_create, recorded_as="key create")
 
     for name, summary, handler in (
         ("disable", "Stop a key, and all API keys made from it, from working; enable undoes it.", run_disable),
@@ -42,7 +42,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     ):
         one = verb(name, summary, f"{name} AKIAIOSFODNN7EXAMPLE")
         one.add_argument("id", metavar="ID", help="the access key id")
-        one.set_defaults(run=handler)
+        one.set_defaults(run=handler, recorded_as=f"key {name}")
         if handler is run_delete:
             one.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
 
@@ -59,7 +59,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         help="seconds it works for, at most and by default %(default)s (12 hours)",
     )
     api_key.add_argument("--key", metavar="ID", help="the access key to make it from (default: the oldest active one)")
-    api_key.set_defaults(run=run_bearer)
+    api_key.set_defaults(run=run_bearer, recorded_as="key bearer")
 
 
 def run_list(args: argparse.Namespace) -> int:

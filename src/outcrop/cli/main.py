@@ -79,10 +79,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def record(args: argparse.Namespace) -> None:
+    """Leave an event for the audit trail of ``args.data`` before a verb changes something there."""
+    from outcrop.service.auditing import record_command  # noqa: PLC0415 - heavy
+
+    unsaid = {"run", "json", "data", "recorded_as"}
+    given = {name: str(value) for name, value in vars(args).items() if name not in unsaid and value is not None}
+    record_command(args.data, args.recorded_as, given)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; the value is the exit code."""
     args = build_parser().parse_args(argv)
     try:
+        if getattr(args, "recorded_as", ""):
+            record(args)
         code: int = args.run(args)
     except OutcropError as error:
         print(f"outcrop: {error} [{error.id}]", file=sys.stderr)

@@ -14,6 +14,8 @@ events as fast as requests are taken, which fills the disk in time: the limits o
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from outcrop.base.arn import Arn, Scope
-from outcrop.base.clock import Clock
+from outcrop.base.clock import Clock, SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import AuditUnavailable, UserError
 from outcrop.service.http import Reply
@@ -33,14 +35,18 @@ from outcrop.service.wire.redact import Json, redacted, request_parameters
 from outcrop.trust.audit import Happened, Identity, Issuer, Resource, Trail, TrailConfig, cloudtrail_event
 from outcrop.trust.audit.classes import ISSUES_CREDENTIALS, event_class, is_durable, is_read_only
 from outcrop.trust.audit.digests import Delivery, Destination
+from outcrop.trust.audit.event import service_event
 from outcrop.trust.audit.index import EventIndex
 from outcrop.trust.audit.keeper import AuditKeeper
+from outcrop.trust.audit.spool import Spool
 from outcrop.trust.identity import Principal
 
 if TYPE_CHECKING:  # the pipeline asks this module, so at run time the arrow goes one way only
     from outcrop.service.pipeline import Call
 
 AUDIT_FOLDER = "audit"
+OPERATOR_COMMAND = "OperatorCommand"
+ARGUMENT_CHARACTERS_MAX = 256
 PAGE_SECRET = "audit pages"  # noqa: S105 - its name
 
 SOURCES: Mapping[str, str] = {
@@ -89,6 +95,18 @@ def open_audit(data: Path, deployment: Deployment, trust: Trust, clock: Clock) -
     except BaseException:
         trail.close()
         raise
+
+
+def record_command(data: Path, command: str, given: Mapping[str, str]) -> None:
+    """Leave an event of an operator's command, for the service to take in; ``AuditUnavailable`` where that fails.
+
+    It tells what was asked for, by which user of this machine, and not what came of it.
+    """
+    deployment = Deployment.load(data)
+    facts: dict[str, str | int] = {"command": command, "user": getpass.getuser(), "uid": os.getuid()}
+    facts |= {f"argument.{name}": value[:ARGUMENT_CHARACTERS_MAX] for name, value in given.items()}
+    event = service_event(OPERATOR_COMMAND, facts, SystemClock().now(), deployment.account, deployment.region)
+    Spool(data / AUDIT_FOLDER).put(event)
 
 
 class Auditor:

@@ -1,4 +1,5 @@
-"""What a running service does for its trail beside writing it: the index follows the log, files and digests are due.
+"""What a running service does for its trail beside writing it: the index follows the log, files and
+digests are due, events of the operator's commands are taken in.
 
 One thread, looking every second. Nothing depends on it for truth: what it is late with it makes up for from the log.
 
@@ -16,6 +17,7 @@ from outcrop.base.clock import Clock
 from outcrop.base.errors import OutcropError
 from outcrop.trust.audit.digests import Delivery
 from outcrop.trust.audit.index import EventIndex
+from outcrop.trust.audit.spool import Spool
 from outcrop.trust.audit.writer import Trail
 
 log = logging.getLogger("outcrop.audit")
@@ -49,6 +51,10 @@ class AuditKeeper:
         if head is not None:
             self.index.catch_up(head.tree_size)
 
+    def take_in(self) -> None:
+        """Record what commands of the operator left."""
+        Spool(self.trail.directory).drain(self.trail)
+
     def deliver(self) -> None:
         """Deliver log files now, and digests where one is due."""
         with self._working:
@@ -62,12 +68,14 @@ class AuditKeeper:
         """Deliver what is outstanding and close the trail."""
         self._end.set()
         self._thread.join()
+        self._try(self.take_in)
         self._try(self.follow)
         self._try(self.deliver)
         self.trail.close()
 
     def _run(self) -> None:
         while not self._end.wait(LOOK_EVERY_S):
+            self._try(self.take_in)
             self._try(self.follow)
             now_s = self._clock.monotonic_s()
             if now_s - self._delivered_s >= DELIVER_EVERY_S:
