@@ -167,7 +167,7 @@ def test_a_stopped_log_is_tried_again_after_a_pause_that_grows(bench: Bench):
 
 def test_one_tenants_trouble_stops_nobody_else(bench: Bench):
     bench.rig.objects.create_bucket("others", OTHER)
-    one = bench.delivery(account_bytes_max=10 * SIZE, bytes_max=12 * SIZE)
+    one = bench.delivery(queue_bytes_max=10 * SIZE, bytes_max=12 * SIZE)
     for number in range(10):
         one.submit(call(f"stuck{number}", bucket="gone", request=b""))
     one.deliver()
@@ -176,16 +176,49 @@ def test_one_tenants_trouble_stops_nobody_else(bench: Bench):
     one.deliver()
     assert bench.records("others", OTHER) == [f"r{number}" for number in range(5)]
     assert bench.told.names(OTHER) == []
-    assert (delivery.LOST, {"records": 3}) in [(what, facts) for _, what, facts in bench.told.events]
+    assert (delivery.LOST, {"bucketName": "gone", "records": 3}) in [
+        (what, facts) for _, what, facts in bench.told.events
+    ]
+
+
+def test_a_bucket_that_is_gone_does_not_hold_up_the_one_configured_after_it(bench: Bench):
+    one = bench.delivery()
+    one.submit(call("stuck", bucket="gone"))
+    one.submit(call("r0"))
+    one.deliver()
+    one.submit(call("r1"))
+    one.deliver()
+    assert sorted(bench.records()) == ["r0", "r1"]
+    assert one.waiting(ACCOUNT) == 1
+    assert bench.told.names() == [delivery.STOPPED]
+
+
+def test_an_error_that_nobody_foresaw_loses_no_record_and_quotes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    put = bench.rig.objects.put
+
+    def failing(*given: object, **more: object) -> None:
+        raise ValueError("SECRET")
+
+    monkeypatch.setattr(bench.rig.objects, "put", failing)
+    one = bench.delivery()
+    one.submit(call("r"))
+    one.deliver()
+    assert bench.told.events[0][2]["reason"] == "ValueError"
+    assert "SECRET" not in caplog.text
+    monkeypatch.setattr(bench.rig.objects, "put", put)
+    one.deliver()
+    assert bench.records() == ["r"]
 
 
 def test_what_does_not_fit_is_lost_counted_and_said_once(bench: Bench, caplog: pytest.LogCaptureFixture):
-    one = bench.delivery(account_bytes_max=3 * SIZE)
+    one = bench.delivery(queue_bytes_max=3 * SIZE)
     for number in range(8):
         one.submit(call(f"r{number}", request=b""))
     one.deliver()
     assert bench.records() == ["r0", "r1", "r2"]
-    assert bench.told.events == [(ACCOUNT, delivery.LOST, {"records": 5})]
+    assert bench.told.events == [(ACCOUNT, delivery.LOST, {"bucketName": "logs", "records": 5})]
     assert "5 invocation records" in caplog.text
     one.deliver()
     assert len(bench.told.events) == 1
@@ -230,6 +263,16 @@ def test_what_waits_is_dropped_when_the_account_keeps_nothing(bench: Bench):
     assert bench.records() == ["c"]
 
 
+def test_dropping_what_was_stuck_is_not_told_as_delivery(bench: Bench):
+    one = bench.delivery()
+    one.submit(call("r", bucket="gone"))
+    one.deliver()
+    bench.rig.accounts.retention.set(ACCOUNT, RetentionMode.NONE)
+    one.deliver()
+    assert one.waiting(ACCOUNT) == 0
+    assert bench.told.names() == [delivery.STOPPED]
+
+
 def test_a_full_disk_keeps_records_and_leaves_no_half_object(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     put = bench.rig.objects.put
 
@@ -261,7 +304,7 @@ def test_a_call_that_cannot_be_told_is_counted_and_stops_no_other(bench: Bench, 
         one.submit(call(name))
     one.deliver()
     assert bench.records() == ["a", "b"]
-    assert bench.told.events == [(ACCOUNT, delivery.LOST, {"records": 1})]
+    assert bench.told.events == [(ACCOUNT, delivery.LOST, {"bucketName": "logs", "records": 1})]
 
 
 def test_a_gzip_bomb_in_a_log_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch):
