@@ -81,7 +81,7 @@ class Access:
         if asking.principal.auth == "bearer":
             self._ask(BEARER, Row(operation, "stage"), asking, known)
         for permission in row.permissions:
-            if permission.when and member(asking.input, permission.when) is None:
+            if permission.when and member(asking.input, permission.when) in (None, []):
                 continue
             if row.stream_action and getattr(asking.input, "stream", None):
                 permission = replace(permission, action=row.stream_action)  # noqa: PLW2901 - the one that is asked

@@ -13,18 +13,21 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from outcrop.base.errors import NotFound
-from outcrop.trust.policy import Decision, Request
+from outcrop.trust.policy import ContextValue, Decision, Request
 
 FILE = "denials.jsonl"
 RECORDS_MAX = 2000
 VALUE_CHARS_MAX = 512
 """Condition values above this are cut: a user agent may be as long as a header."""
+RESOURCE_CHARS_MAX = 2048
+CONTEXT_CHARS_MAX = 32_768
+"""Condition keys beyond this are left out of a record: an encryption context may be as long as a body."""
 
 
 class Denials:
@@ -42,14 +45,14 @@ class Denials:
             "time": moment,
             "principal": request.requester.arn or request.requester.kind.value,
             "action": request.action,
-            "resource": request.resource,
+            "resource": request.resource[:RESOURCE_CHARS_MAX],
             "reason": decision.reason.value,
             "matched": [
                 {"policy": each.policy, "role": each.role, "statement": each.statement, "effect": each.effect}
                 for each in decision.matched
             ],
             "missing_keys": decision.missing_keys,
-            "context": {key: _cut(value) for key, value in sorted(request.context.items())},
+            "context": _shown(request.context),
         }
         line = msgspec.json.encode(record) + b"\n"
         with self._lock:
@@ -97,7 +100,25 @@ def _count(path: Path) -> int:
     return len(_lines(path))
 
 
-def _cut(value: object) -> object:
-    if isinstance(value, str):
-        return value[:VALUE_CHARS_MAX]
-    return [str(item)[:VALUE_CHARS_MAX] for item in value] if isinstance(value, list | tuple) else value
+def _shown(context: Mapping[str, ContextValue]) -> dict[str, str | list[str]]:
+    """The condition keys in order, up to the room there is for them."""
+    shown: dict[str, str | list[str]] = {}
+    room = CONTEXT_CHARS_MAX
+    for key, value in sorted(context.items()):
+        kept = value[:VALUE_CHARS_MAX] if isinstance(value, str) else _kept(value, room)
+        room -= len(key) + (len(kept) if isinstance(kept, str) else sum(map(len, kept)))
+        if room < 0:
+            break
+        shown[key] = kept
+    return shown
+
+
+def _kept(values: Sequence[str], room: int) -> list[str]:
+    """The first of ``values``, cut, that have room."""
+    kept: list[str] = []
+    for value in values:
+        kept.append(value[:VALUE_CHARS_MAX])
+        room -= len(kept[-1]) + 1
+        if room < 0:
+            return kept[:-1]
+    return kept

@@ -25,6 +25,7 @@ from outcrop.service.access.table import Target
 from outcrop.service.hosting import ModelHost
 from outcrop.trust.identity import IdentityStore, Principal
 from outcrop.trust.identity.records import Entity, OidcProvider
+from outcrop.trust.identity.web_identity import provider_url
 from outcrop.trust.keys import Key, KeyService
 from outcrop.trust.policy import PolicyRefused, Requester
 
@@ -173,7 +174,7 @@ class Resources:
         """The ARN that something will have once it is made."""
         account = asked.principal.account
         if kind == "provider":
-            resource = f"oidc-provider/{name.removeprefix('https://')}"
+            resource = f"oidc-provider/{provider_url(name)}"
         else:
             resource = f"{kind}{getattr(asked.input, 'path', None) or '/'}{name}"
         return Resource(str(Arn(self.scope.partition, "iam", "", account, resource)), account)

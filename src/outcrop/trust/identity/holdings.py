@@ -97,7 +97,7 @@ class Holdings(Part):
 
 def attachable(reader: Reader, account: str, arn: str) -> None:
     """Raise ``NotFound`` unless ``account`` may attach the managed policy ``arn``."""
-    ours = aws_managed(arn)
+    ours = aws_managed(reader, account, arn)
     if ours is None:
         try:
             find_policy(reader, account, arn)

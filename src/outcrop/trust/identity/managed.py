@@ -72,7 +72,7 @@ class Policies(Part):
     def get(self, account: str, arn: str) -> ManagedPolicy:
         """The policy of this ARN as ``account`` sees it, or ``NotFound``."""
         counts = self._counts(account).get(arn, (0, 0))
-        ours = aws_managed(arn)
+        ours = aws_managed(self._database, account, arn)
         if ours is not None:
             return _aws_record(Arn.parse(arn), ours, counts)
         row = find_policy(self._database, account, arn)
@@ -139,7 +139,7 @@ class Policies(Part):
 
     def versions(self, account: str, arn: str) -> Sequence[PolicyVersion]:
         """The versions of a policy, newest first."""
-        ours = aws_managed(arn)
+        ours = aws_managed(self._database, account, arn)
         if ours is not None:
             return [PolicyVersion("v1", ours.document, True, AWS_MANAGED_AT)]
         return _versions(self._database, find_policy(self._database, account, arn)["id"])
@@ -168,7 +168,7 @@ class Policies(Part):
 
     def holders(self, account: str, arn: str) -> Sequence[Holder]:
         """Users, groups and roles of ``account`` that the policy is attached to or is the boundary of."""
-        if aws_managed(arn) is None:
+        if aws_managed(self._database, account, arn) is None:
             find_policy(self._database, account, arn)
         return _holders(self._database, account, arn)
 
@@ -206,32 +206,38 @@ def aws_policies() -> Mapping[str, AwsManaged]:
     return found
 
 
-def aws_managed(arn: str) -> AwsManaged | None:
-    """AWS's managed policy of this ARN (account ``aws``, any partition); ``None`` when it is not one known here."""
+def aws_managed(reader: Reader, account: str, arn: str) -> AwsManaged | None:
+    """AWS's managed policy of this ARN as ``account`` writes it; ``None`` when it is not one known here.
+
+    Each policy has one spelling: conditions on ``iam:PolicyARN`` compare the text that the request has.
+    """
     parts = arn.split(":", 5)
-    if len(parts) != 6 or parts[0] != "arn" or parts[2:5] != ["iam", "", "aws"]:
+    if len(parts) != 6 or parts[0] != "arn" or parts[2:5] != ["iam", "", "aws"] or not parts[5].startswith("policy/"):
         return None
-    return aws_policies().get(parts[5].removeprefix("policy"))
+    found = aws_policies().get(parts[5].removeprefix("policy"))
+    return found if found is not None and parts[1] == entities.partition_of(reader, account) else None
 
 
 def find_policy(reader: Reader, account: str, arn: str) -> Row:
-    """The row of a policy of ``account``'s own, or ``NotFound``; another account's is not there for it."""
+    """The row of a policy of ``account``'s own, or ``NotFound``; another account's is not there for it.
+
+    The name must be written as it was given, though it is unique in any case: see ``aws_managed``.
+    """
     parts = arn.split(":", 5)
     if len(parts) != 6 or parts[0] != "arn" or parts[2] != "iam" or not parts[5].startswith("policy/"):
         raise UserError(f"ARN {arn} is not valid.")
-    path, _, name = parts[5].removeprefix("policy").rpartition("/")
     try:
-        row = entities.find(reader, account, "policy", name)
+        row = entities.find(reader, account, "policy", parts[5].rpartition("/")[2])
     except NotFound:
         row = None
-    if row is None or row["path"] != f"{path}/" or parts[4] != account or parts[1] != row["partition"]:
+    if row is None or str(entities.arn_of(row)) != arn:
         raise NotFound(f"Policy {arn} was not found.")
     return row
 
 
 def default_document(reader: Reader, account: str, arn: str) -> str:
     """The text of the version that counts, of ``account``'s own policy or of AWS's; ``NotFound`` else."""
-    ours = aws_managed(arn)
+    ours = aws_managed(reader, account, arn)
     if ours is not None:
         return ours.document
     rows = reader.query(
@@ -243,7 +249,7 @@ def default_document(reader: Reader, account: str, arn: str) -> str:
 
 def _own(reader: Reader, account: str, arn: str) -> Row:
     """A policy that ``account`` may change."""
-    if aws_managed(arn) is not None:
+    if aws_managed(reader, account, arn) is not None:
         raise UserError(f"Policy {arn} is managed by AWS and cannot be changed.")
     return find_policy(reader, account, arn)
 

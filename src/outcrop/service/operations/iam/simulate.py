@@ -24,7 +24,6 @@ from outcrop.service.operations.iam.positions import position, statement_spans
 from outcrop.service.wire.generated import iam as shapes
 from outcrop.trust.identity import Principal
 from outcrop.trust.identity.holdings import HolderKind
-from outcrop.trust.identity.managed import aws_managed
 from outcrop.trust.policy import (
     ContextValue,
     Decision,
@@ -283,9 +282,9 @@ def _held(asked: Asked, bench: _Bench, kind: HolderKind, name: str) -> list[Poli
 
 
 def _managed(asked: Asked, bench: _Bench, arn: str, role: PolicyRole) -> Policy:
-    version = asked.identity.policies.get(asked.account, arn).default_version
-    document = asked.identity.policies.version(asked.account, arn, version).document
-    return bench.compile(document, role, arn, "user-managed" if aws_managed(arn) is None else "aws-managed")
+    found = asked.identity.policies.get(asked.account, arn)
+    document = asked.identity.policies.version(asked.account, arn, found.default_version).document
+    return bench.compile(document, role, arn, "aws-managed" if found.aws_managed else "user-managed")
 
 
 def _boundary(bench: _Bench, documents: Sequence[str] | None) -> Policy | None:
