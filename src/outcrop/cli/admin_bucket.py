@@ -1,7 +1,6 @@
 """``outcrop admin bucket``: buckets of accounts, until there is an S3 surface to make them through.
 
-A running service sees a new bucket at once. Not covered: the audit trail, which only the service writes, has no event
-of these; whoever runs them on this machine can read the key store's passphrase as well.
+A running service sees a new bucket at once. Not covered: see ``admin_common``.
 """
 
 from __future__ import annotations
@@ -11,43 +10,30 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from outcrop.base.arn import AccountId, account_id
+from outcrop.base.arn import AccountId
 from outcrop.base.clock import SystemClock
-from outcrop.base.deployment import Deployment
+from outcrop.cli import admin_common
 from outcrop.service.objects import Bucket, SealedObjects
 from outcrop.service.objects.sealed import OBJECTS_FOLDER
 from outcrop.service.trusted import Trust
 
 
-def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
+def add(verbs: admin_common.Subparsers, common: argparse.ArgumentParser) -> None:
+    noun = admin_common.Noun(
+        verbs,
+        common,
         "bucket",
-        help="make, list and delete buckets",
-        description="Buckets, each of one account; what is in them is sealed under a key of that account.",
-        epilog="example: outcrop admin bucket create invocation-logs",
+        "Buckets, each of one account; what is in them is sealed under a key of that account.",
+        example="create invocation-logs",
     )
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-
-    def verb(name: str, summary: str, example: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name, parents=[common], help=summary, description=summary, epilog=f"example: outcrop admin bucket {example}"
-        )
-        made.add_argument("--account", metavar="ID", help="the owner (default: this deployment's account)")
-        return made
-
-    create = verb("create", "Make a bucket.", "create invocation-logs --account 123456789012 --key alias/logs")
+    create = noun.verb("create", "Make a bucket.", run_create, "create invocation-logs --key alias/logs", account=True)
     create.add_argument("name", metavar="NAME", help="3 to 63 small letters, digits and hyphens")
     create.add_argument(
         "--key", metavar="ARN", help="a KMS key of the owner (default: the account's default key, which stays enabled)"
     )
-    create.set_defaults(run=run_create)
-
-    listing = verb("list", "Show the buckets of an account.", "list")
-    listing.set_defaults(run=run_list)
-
-    delete = verb("delete", "Delete an empty bucket.", "delete invocation-logs")
+    noun.verb("list", "Show the buckets of an account.", run_list, "list", account=True)
+    delete = noun.verb("delete", "Delete an empty bucket.", run_delete, "delete invocation-logs", account=True)
     delete.add_argument("name", metavar="NAME")
-    delete.set_defaults(run=run_delete)
 
 
 def run_create(args: argparse.Namespace) -> int:
@@ -87,14 +73,8 @@ def run_delete(args: argparse.Namespace) -> int:
 @contextmanager
 def opened(args: argparse.Namespace) -> Iterator[tuple[SealedObjects, AccountId, Trust]]:
     """The objects of the data directory, the account that is meant, and the trust rooms behind them."""
-    deployment = Deployment.load(args.data)
-    clock = SystemClock()
-    account = account_id(args.account or deployment.account)
-    trust = Trust.open(args.data, deployment, clock)
-    try:
-        yield SealedObjects(trust.keys, trust.vault, args.data / OBJECTS_FOLDER, clock), account, trust
-    finally:
-        trust.close()
+    with admin_common.opened(args) as (trust, account):
+        yield SealedObjects(trust.keys, trust.vault, args.data / OBJECTS_FOLDER, SystemClock()), account, trust
 
 
 def _facts(bucket: Bucket) -> dict[str, str]:

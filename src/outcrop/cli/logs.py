@@ -1,7 +1,7 @@
 """``outcrop logs``: an account's model invocation log, read back from its bucket, with or without a running service.
 
-What is shown is unsealed through the account's key: where that is disabled nothing is shown. Not covered: the audit
-trail, which only the service writes, has no event of it; and what becomes of an exported file.
+What is shown is unsealed through the account's key: where that is disabled nothing is shown. Each use leaves an event
+for the audit trail first. Not covered: what becomes of an exported file.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         "show", "Show the last invocations: who called which model; with --json also what was said.", "show --last 20"
     )
     show.add_argument("--last", type=int, default=10, metavar="N", help="how many (default: %(default)s)")
-    show.set_defaults(run=run_show)
+    show.set_defaults(run=run_show, recorded_as="logs show")
 
     export = verb("export", "Write the whole log, bodies included, as JSON lines.", "export invocations.jsonl")
     export.add_argument("file", type=Path, metavar="FILE", help="replaced if it is there; readable by its owner only")
-    export.set_defaults(run=run_export)
+    export.set_defaults(run=run_export, recorded_as="logs export")
 
 
 def run_show(args: argparse.Namespace) -> int:
