@@ -23,7 +23,7 @@ def add(verbs: admin_common.Subparsers, common: argparse.ArgumentParser) -> None
         verbs,
         common,
         "bucket",
-        "Buckets, each of one account; what is in them is sealed under a key of that account.",
+        "Make, list and delete buckets, each of one account and sealed under a key of its.",
         example="create invocation-logs",
     )
     create = noun.verb("create", "Make a bucket.", run_create, "create invocation-logs --key alias/logs", account=True)
