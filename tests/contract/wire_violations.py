@@ -295,7 +295,7 @@ def scalar(described: str) -> st.SearchStrategy[Any]:
         return st.text(st.characters(exclude_categories=["Cs"]), min_size=low, max_size=high)
     texts = ["a", "a1", "0", "1", "111122223333", "a.b", "a.b-c:0", "anthropic.claude-3:1", "abcdefghijkl", "DRAFT", ""]
     texts += ["arn:aws:bedrock:eu-west-1:111122223333:guardrail/a1", "arn:aws:iam::111122223333:role/a"]
-        texts += ["s3://bucket-a/key", "A", "NEW_SESSION"]
+    texts += ["s3://bucket-a/key", "A", "NEW_SESSION"]
     texts = [text for text in texts if low <= len(text) <= shape.get("max", 9999) and full(shape["pattern"], text)]
     if not texts:
         raise AssertionError(f"no example matches {shape['pattern']}")
