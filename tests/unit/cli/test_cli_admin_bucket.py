@@ -11,6 +11,7 @@ from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.cli.main import main
 from outcrop.service.trusted import Trust
+from outcrop.trust.audit.spool import Spool
 
 OTHER = "444455556666"
 
@@ -72,6 +73,16 @@ def test_a_bucket_is_its_accounts_and_under_its_key(data: Path, capsys: pytest.C
 def test_what_cannot_be_is_told_in_one_line(data: Path, words: list[str], capsys: pytest.CaptureFixture[str]):
     assert run(data, "admin", "bucket", *words) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_who_changes_buckets_or_reads_a_log_is_recorded_before(data: Path):
+    assert run(data, "admin", "bucket", "list") == 0
+    spool = Spool(data / "audit")
+    assert spool.waiting() == []
+    for words in (["admin", "bucket", "create", "logs"], ["logs", "show", "--bucket", "logs"], ["logs", "show"]):
+        run(data, *words)
+    told = [json.loads(path.read_bytes())["serviceEventDetails"]["command"] for path in spool.waiting()]
+    assert told == ["admin bucket create", "logs show", "logs show"]
 
 
 def test_an_account_without_a_log_is_told_so(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
