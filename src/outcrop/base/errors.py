@@ -4,6 +4,7 @@
     ├── UserError               bad input or state that the caller can mend
     │   ├── ModelRefused        a model directory that cannot be taken in, and why
     │   ├── TemplateRefused     a chat template that fails, loops or grows past its limits
+    │   ├── TrainingDataRefused examples to tune on that cannot be learned from, line by line
     │   ├── NotFound            a name that stands for nothing here
     │   ├── AlreadyExists       a name that is taken
     │   ├── DatabaseUnusable    the database cannot be read or written now
@@ -56,6 +57,12 @@ class TemplateRefused(UserError):
     """A chat template failed, ran too long or produced too much text."""
 
     id = "OC-2200"
+
+
+class TrainingDataRefused(UserError):
+    """Examples to tune on cannot be learned from: the message names the first lines and what is wrong with them."""
+
+    id = "OC-2300"
 
 
 class DatabaseUnusable(UserError):
