@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,13 @@ def test_headings_are_found_by_their_anchors(checkout: Path):
     assert has_heading(checkout, "docs/page.md#what-to-do-then")
     assert has_heading(checkout, "docs/page.md")
     assert not has_heading(checkout, "docs/page.md#what-to-do")
+
+
+@pytest.mark.parametrize(
+    "page", ["SECURITY.md", *sorted(f"docs/security/{p.name}" for p in (ROOT / "docs/security").iterdir())]
+)
+def test_links_of_the_security_pages_lead_somewhere(page: str):
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text("utf-8"))
+    inside = [os.path.normpath(Path(page).parent / one) for one in links if "://" not in one and one[0] != "#"]
+    inside += [page + one for one in links if one[0] == "#"]
+    assert [one for one in inside if not has_heading(ROOT, one)] == []
