@@ -29,6 +29,7 @@ from outcrop.assurance.attack import (
     canaries,
     documents,
     foreign,
+    forged,
     prompts,
     smuggling,
     tampering,
@@ -346,3 +347,18 @@ def test_the_tenants_are_taken_away(service: Running) -> None:
         time.sleep(0.1)
     assert not caller.call("sts:GetCallerIdentity").ok
     assert account
+
+
+@pytest.mark.parametrize("profile", ["strict", "standard"])
+def test_a_captured_change_sent_again(tmp_path: Path, profile: str) -> None:
+    """Refused where the profile promises it; the same promise of a service without a replay cache is found out."""
+    (tmp_path / "passphrase").write_text("a passphrase that lies outside\n")
+    (tmp_path / "data").mkdir(mode=0o700)
+    store = f'[key_store]\nkind = "passphrase"\npassphrase_file = "{tmp_path / "passphrase"}"\n'
+    (tmp_path / "data" / "outcrop.toml").write_text(f'profile = "{profile}"\n{store}')
+    (tmp_path / "passphrase").chmod(0o600)
+    with running_service(tmp_path / "data") as service, scene_of(service, replay_cache=True) as made:
+        admin = forged.Caller(made.client, made.region, made.victims.a.people["admin"])
+        found = {each.case: each.outcome for each in forged.replays(made, admin)}
+    expected = Outcome.REFUSED if profile == "strict" else Outcome.SUCCEEDED
+    assert found["a captured CreateKey sent again"] is expected

@@ -20,6 +20,9 @@ from outcrop.assurance.attack.paths import encoded
 from outcrop.assurance.attack.signatures import Keys
 from outcrop.trust.crypto import random_id, random_secret_key
 
+WANTED = frozenset({"a data key", "a session's secret", "a session's token"})
+"""Secrets that the deployment gives out while it is exercised."""
+
 
 def run(scene: Scene) -> Iterator[Found]:
     """Put canaries through, crash it, search."""
@@ -27,7 +30,10 @@ def run(scene: Scene) -> Iterator[Found]:
         yield not_applicable("canaries", "needs --data: no private deployment is started without it")
         return
     with scene.child() as child:
-        yield from search(child, exercise(child))
+        secrets = exercise(child)
+        for what in sorted(WANTED - secrets.keys()):
+            yield unproven(what, "the private deployment did not give it out, so it cannot be looked for")
+        yield from search(child, secrets)
 
 
 def exercise(child: Child) -> dict[str, str]:

@@ -69,7 +69,8 @@ def _no_descriptors(child: Child, caller: Caller) -> Iterator[Found]:
             with contextlib.suppress(OSError):
                 held.append(socket.create_connection((child.client.name, child.client.port), 2.0))
         time.sleep(0.5)
-        yield judge("the process, its descriptors taken", child.process.poll() is not None, "it runs")
+        told = "it runs, and answered meanwhile" if child.client.alive(1.0) else "it runs, and nobody was answered"
+        yield judge("the process, its descriptors taken", child.process.poll() is not None, told)
     finally:
         for each in held:
             each.close()

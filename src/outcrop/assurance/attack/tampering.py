@@ -119,10 +119,9 @@ def _rewrite(folder: Path, old: bytes, new: bytes) -> None:
     segment.write_bytes(b"".join(found))
 
 
-def _renumbered(found: list[bytes], records: list[int]) -> list[bytes]:
-    """Records numbered in their order again, as a careful forger would."""
-    first = json.loads(found[records[0]][PREFIX_BYTES:-1])["index"]
-    index = first
+def _renumbered(found: list[bytes], first: list[int]) -> list[bytes]:
+    """Records numbered in their order again, as a careful forger would, from the least number at ``first`` on."""
+    index = min(json.loads(found[at][PREFIX_BYTES:-1])["index"] for at in first)
     changed = []
     for text in found:
         if text.startswith(b"R"):
@@ -137,20 +136,20 @@ def _renumbered(found: list[bytes], records: list[int]) -> list[bytes]:
 def _delete(folder: Path) -> None:
     segment, found, records = _lines(folder)
     del found[records[1]]
-    segment.write_bytes(b"".join(_renumbered(found, records)))
+    segment.write_bytes(b"".join(_renumbered(found, records[:1])))
 
 
 def _reorder(folder: Path) -> None:
     segment, found, records = _lines(folder)
     one, two = records[0], records[1]
     found[one], found[two] = found[two], found[one]
-    segment.write_bytes(b"".join(_renumbered(found, sorted(records))))
+    segment.write_bytes(b"".join(_renumbered(found, [one, two])))
 
 
 def _duplicate(folder: Path) -> None:
     segment, found, records = _lines(folder)
     found.insert(records[1], found[records[1]])
-    segment.write_bytes(b"".join(_renumbered(found, records)))
+    segment.write_bytes(b"".join(_renumbered(found, records[:1])))
 
 
 def _truncate(folder: Path) -> None:
