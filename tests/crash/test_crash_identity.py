@@ -59,12 +59,14 @@ def run_child(before: Path, directory: Path, fault: str) -> subprocess.Completed
 
 def test_the_points_are_those_that_are_passed(before: Path, tmp_path: Path) -> None:
     run_child(before, tmp_path / "data", f"count:{tmp_path / 'passed'}").check_returncode()
-    assert tuple((tmp_path / "passed").read_text().splitlines()) == PASSED
+    passed = [name for name in (tmp_path / "passed").read_text().splitlines() if name.startswith("identity.")]
+    assert tuple(passed) == PASSED
 
 
 @pytest.mark.parametrize("point", range(1, len(PASSED) + 1))
 def test_each_change_is_whole_or_absent_after_a_kill(before: Path, tmp_path: Path, point: int) -> None:
-    died = run_child(before, tmp_path, f"kill:{point}")
+    name = PASSED[point - 1]
+    died = run_child(before, tmp_path, f"kill:{name}:{PASSED[:point].count(name)}")
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     journal = (tmp_path / "journal").read_text().split("\n")[:-1] if (tmp_path / "journal").exists() else []
     store = open_identities(tmp_path)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from outcrop.base.errors import UserError
+from outcrop.base.faultpoints import point
 
 PRIVATE_FILE = 0o600
 PUBLIC_FILE = 0o644
@@ -33,12 +34,15 @@ def write_atomic(path: Path, data: bytes, *, private: bool = False) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
+            point("base.file.written")
             os.fchmod(file.fileno(), PRIVATE_FILE if private else PUBLIC_FILE)
             os.fsync(file.fileno())
+        point("base.file.synced")
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    point("base.file.replaced")
     sync_directory(path.parent)
 
 

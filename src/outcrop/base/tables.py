@@ -25,6 +25,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from outcrop.base.errors import DatabaseUnusable, InvariantError, UserError
+from outcrop.base.faultpoints import point
 from outcrop.base.files import sync_directory
 
 Value = str | int | float | bytes | bool | None
@@ -58,7 +59,9 @@ class Transaction:
 
     def execute(self, sql: str, parameters: Parameters | Sequence[Parameters] | None = None) -> int:
         """Run a statement, or run it for each of several rows; the number of rows changed."""
-        return self._connection.execute(sa.text(sql), parameters or {}).rowcount
+        changed = self._connection.execute(sa.text(sql), parameters or {}).rowcount
+        point("base.tables.executed")
+        return changed
 
 
 class Database:
@@ -108,9 +111,12 @@ class Database:
             with connection.begin():
                 if not self.is_sqlite:
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+                point("base.tables.begun")
                 yield Transaction(connection)
                 if not self.is_sqlite:
                     connection.execute(sa.text("UPDATE outcrop_changes SET count = count + 1"))
+                point("base.tables.written")
+        point("base.tables.committed")
         self._counter = (-1.0, 0)
 
     def version(self) -> int:
@@ -157,6 +163,8 @@ class Database:
                         "Start it with that version, or restore a copy made before the upgrade.",
                     )
                 _run_alembic(connection, versions)
+                point("base.upgrade.written")
+        point("base.upgrade.committed")
 
     def _revision(self, connection: sa.Connection | None = None) -> str:
         if connection is None:
@@ -254,10 +262,12 @@ def _create(path: Path) -> None:
         connection = sqlite3.connect(temporary, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.close()
+        point("base.create.made")
         try:
             os.link(temporary, path)
         except FileExistsError:
             return
+        point("base.create.linked")
         sync_directory(path.parent)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -2,5 +2,12 @@
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], transactional_ddl=True, target_metadata=None)
+from outcrop.base.faultpoints import point
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    transactional_ddl=True,
+    target_metadata=None,
+    on_version_apply=lambda **step: point("base.upgrade.step"),
+)
 context.run_migrations()

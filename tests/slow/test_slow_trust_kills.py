@@ -1,0 +1,20 @@
+"""The trust rooms of a deployment killed at every single point that they pass."""
+
+from __future__ import annotations
+
+from trust_kills import Rig, rig, workloads
+
+__all__ = ["rig"]  # a fixture
+
+POINTS_MIN = 200
+
+
+def test_a_kill_at_every_point_leaves_all_whole(rig: Rig) -> None:
+    places = [
+        (workload, origin, number)
+        for workload, origin in workloads()
+        for number in range(1, len(rig.points(workload, origin)) + 1)
+    ]
+    assert len(places) >= POINTS_MIN
+    for workload, origin, number in places:
+        rig.kill_and_look(workload, origin, str(number))
