@@ -1,4 +1,4 @@
-"""TLS 1.2 and 1.3 are spoken, older versions refused, by a client that would speak them; a lax server shows that it would.
+"""TLS 1.2 and 1.3 are spoken, older versions refused, to a client that would speak them, as a lax server shows.
 
 Not covered: SSL 3, which no OpenSSL of today can offer.
 """
@@ -33,9 +33,11 @@ def only(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
 
 def spoken(host: str, port: int, ca: Path, version: ssl.TLSVersion) -> str | None:
     context = only(ssl.create_default_context(cafile=str(ca)), version)
-    with socket.create_connection((host, port), timeout=10) as plain:
-        with context.wrap_socket(plain, server_hostname=host) as wrapped:
-            return wrapped.version()
+    with (
+        socket.create_connection((host, port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as wrapped,
+    ):
+        return wrapped.version()
 
 
 @pytest.mark.parametrize("version", NEW, ids=lambda one: one.name)
