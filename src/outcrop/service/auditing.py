@@ -17,13 +17,14 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from outcrop.base.arn import Arn, Scope
+from outcrop.base.arn import AccountId, Arn, Scope
 from outcrop.base.clock import Clock, SystemClock
 from outcrop.base.deployment import Deployment
 from outcrop.base.errors import AuditUnavailable, UserError
@@ -128,12 +129,29 @@ class Auditor:
         """Whether the operation may change something, by the audit trail's table."""
         return not is_read_only(*_operation(call))
 
+    def counts_once(self, call: Call) -> bool:
+        """Whether a signature should serve for one call only: it changes something, or gives credentials out."""
+        service, operation = _operation(call)
+        return self.changes(call) or (service == "sts" and operation in ISSUES_CREDENTIALS)
+
     async def finish(self, call: Call, error: AwsError | None) -> None:
         """Record the call's outcome; 503 as an ``AwsError`` where that fails: then the reply must not go out."""
         try:
             # Somebody unknown must not make the disk work for each request; those events are batched.
-            durable = call.principal is not None and is_durable(*_operation(call))
-            await self._trail.record(self._event(call, error), durable=durable)
+            who = call.principal
+            known = who is not None and (who.kind != "anonymous" or error is None)
+            owners = _other_owners(call) if error is None else ()
+            shared = str(uuid.uuid4()) if owners else ""
+            missed: AuditUnavailable | None = None
+            for owner in owners:
+                try:
+                    self._trail.submit(self._event(call, None, shared, owner))  # on the disk with the one that follows
+                except AuditUnavailable as full:
+                    missed = full
+            event = self._event(call, error, shared)
+            await self._trail.record(event, durable=known and is_durable(*_operation(call)))
+            if missed is not None:
+                raise missed
         except AuditUnavailable:
             if isinstance(call.reply, Reply) and not isinstance(call.reply.body, bytes):
                 await call.reply.body.aclose()
@@ -171,14 +189,17 @@ class Auditor:
         except AuditUnavailable:
             return  # said in the operator's log already
 
-    def _event(self, call: Call, error: AwsError | None) -> dict[str, object]:
+    def _event(
+        self, call: Call, error: AwsError | None, shared: str = "", owner: AccountId | None = None
+    ) -> dict[str, object]:
+        """The record for the caller's account; with ``owner`` the one for another account whose resource was used."""
         service, operation = _operation(call)
-        account = call.principal.account if call.principal is not None else self._scope.account
+        account = owner or self._account(call, error)
         parameters = _parameters(call, service, operation)
         return cloudtrail_event(
             Happened(
                 time=self._clock.now(),
-                identity=_identity(call),
+                identity=_identity(call) if owner is None else _stranger(call),
                 source=f"{SOURCES.get(service, service)}.amazonaws.com" if service else UNROUTED,
                 name=operation or "UnknownOperation",
                 region=self._scope.region,
@@ -195,8 +216,44 @@ class Auditor:
                 additional=_additional(call, service),
                 resources=_resources(parameters),
                 tls=_tls(call),
+                shared_event_id=shared,
             )
         )
+
+    def _account(self, call: Call, error: AwsError | None) -> AccountId:
+        """Whose event it is: the caller's; of somebody anonymous who was given a role, the role's owner's.
+
+        What was refused to somebody unknown is the deployment's: else anybody could write into any account's trail.
+        """
+        who = call.principal
+        if who is not None and who.account:
+            return who.account
+        role = _arn(getattr(call.input, "role_arn", None)) if who is not None and error is None else None
+        return AccountId(role.account) if role is not None and role.account else self._scope.account
+
+
+def _other_owners(call: Call) -> Sequence[AccountId]:
+    """The accounts, beside the caller's, whose role was taken or whose key was used: their trails show it, too."""
+    who, (service, operation) = call.principal, _operation(call)
+    if who is None or not who.account:
+        return ()
+    named: list[object] = []
+    if (service, operation) == ("sts", "AssumeRole"):
+        named = [getattr(call.input, "role_arn", None)]
+    elif service == "kms":
+        members = ("key_id", "source_key_id", "destination_key_id", "target_key_id")
+        named = [getattr(side, member, None) for side in (call.input, call.output) for member in members]
+    arns = [arn for text in named if (arn := _arn(text)) is not None]
+    return sorted({AccountId(arn.account) for arn in arns if arn.account not in ("", who.account)})
+
+
+def _arn(text: object) -> Arn | None:
+    if not isinstance(text, str) or not text.startswith("arn:"):
+        return None
+    try:
+        return Arn.parse(text)
+    except UserError:
+        return None
 
 
 def _operation(call: Call) -> tuple[str, str]:
@@ -232,6 +289,13 @@ def _identity(call: Call) -> Identity:
     if who.kind == "root":
         return Identity("Root", **known, session=_issuer(who))
     return Identity("IAMUser", **known, user_name=who.arn.resource.rpartition("/")[2], session=_issuer(who))
+
+
+def _stranger(call: Call) -> Identity:
+    """The caller as another account's trail shows it: its account and id, as in CloudTrail's shared events."""
+    who = call.principal
+    assert who is not None
+    return Identity("AWSAccount", account=who.account, principal_id=who.user_id)
 
 
 def _issuer(who: Principal) -> Issuer | None:
@@ -289,13 +353,10 @@ def _additional(call: Call, service: str) -> dict[str, Json]:
 def _resources(parameters: Mapping[str, Json] | None) -> Sequence[Resource]:
     found = []
     for value in (parameters or {}).values():
-        if isinstance(value, str) and value.startswith("arn:"):
-            try:
-                arn = Arn.parse(value)
-            except UserError:
-                continue
+        arn = _arn(value)
+        if arn is not None:
             kind = RESOURCE_TYPES.get((arn.service, arn.resource_type), "")
-            found.append(Resource(value, kind, arn.account))
+            found.append(Resource(str(value), kind, arn.account))
     return found
 
 

@@ -9,6 +9,7 @@ that refuses raises; the error is told in the shape of the surface that was aske
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -50,6 +51,8 @@ class Call:
     recording: Recording | None = None
     """Of an account that logs its invocations."""
     output: Any = None
+    ended: asyncio.Task[Any] | None = None
+    """The operation itself, where its client went away while it changed something: it was let come to its end."""
     reply: Reply | None = None
 
     def settle(self) -> None:
@@ -80,7 +83,7 @@ class Pipeline:
                 await stage(call)
         except asyncio.CancelledError:
             call.settle()
-            self._auditor.note(call, client_gone())
+            await self._record_forsaken(call)
             if call.recording is not None:
                 call.recording.fail(client_gone())
             raise
@@ -95,6 +98,18 @@ class Pipeline:
         reply = call.reply if failure is None else self._fault(call)(failure, request_id)
         assert reply is not None
         return reply if call.recording is None else call.recording.end(reply, failure)
+
+    async def _record_forsaken(self, call: Call) -> None:
+        """Record a call whose client went away: as what became of it where it was at work on a change."""
+        if call.ended is None:
+            self._auditor.note(call, client_gone())
+            return
+        error = call.ended.exception()
+        if error is None:
+            call.output = call.ended.result()
+        failure = self._told(call, error) if isinstance(error, Exception) else None
+        with contextlib.suppress(AwsError):  # nobody is there to be told that it could not be recorded
+            await self._auditor.finish(call, failure)
 
     def refusal(self, head: RawRequest, request_id: str) -> Reply | None:
         """The refusal that the head of a request earns whatever its body may be; ``None`` where the body is needed."""
@@ -155,7 +170,7 @@ class Pipeline:
                 endpoint.signing_name,
                 endpoint.bearer,
                 endpoint.also_signed_for,
-                once=self._auditor.changes(call),
+                once=self._auditor.counts_once(call),
             ),
         )
         region = self._context.host.scope.region
@@ -189,7 +204,21 @@ class Pipeline:
             call.endpoint.name, call.principal, call.request_id, call.input, call.request.body
         )
         caller = Caller(call.principal, call.request_id, call.started_s, call.visit, call.keys)
-        call.output = await call.endpoint.act(self._context, caller, call.input)
+        work = call.endpoint.act(self._context, caller, call.input)
+        if not self._auditor.changes(call):
+            call.output = await work
+            return
+        # A thread cannot be called back: were this left with its client, the trail would tell a failure of what is
+        # then done all the same.
+        task = asyncio.ensure_future(work)
+        try:
+            call.output = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+            call.ended = task
+            raise
 
     async def encode(self, call: Call) -> None:
         """The operation's output as bytes; streams are encoded as they go."""

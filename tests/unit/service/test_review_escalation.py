@@ -15,15 +15,17 @@ ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
 
 @pytest.mark.parametrize(
     ("number", "spelling"),
-    enumerate(
-        [
-            "arn:aws:iam::{account}:policy/everything",
-            "arn:aws:iam::{account}:policy/EVERYTHING",
-            "arn:aws-cn:iam::{account}:policy/Everything",
-            "arn:aws-cn:iam::aws:policy/AdministratorAccess",
-            "arn:anything:iam::aws:policy/AdministratorAccess",
-            "arn:aws:iam::aws:/AdministratorAccess",
-        ]
+    list(
+        enumerate(
+            [
+                "arn:aws:iam::{account}:policy/everything",
+                "arn:aws:iam::{account}:policy/EVERYTHING",
+                "arn:aws-cn:iam::{account}:policy/Everything",
+                "arn:aws-cn:iam::aws:policy/AdministratorAccess",
+                "arn:anything:iam::aws:policy/AdministratorAccess",
+                "arn:aws:iam::aws:/AdministratorAccess",
+            ]
+        )
     ),
 )
 def test_a_policy_that_may_not_be_attached_has_no_second_name(service: Running, number: int, spelling: str) -> None:

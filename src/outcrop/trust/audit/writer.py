@@ -253,7 +253,8 @@ class Trail:
         with self._wake:
             if self._state in (State.FAILED, State.CLOSED, State.EXHAUSTED) or self._closing:
                 raise unavailable(State.CLOSED if self._closing else self._state)
-            if len(self._queue) >= QUEUE_EVENTS_MAX:
+            if len(self._queue) >= QUEUE_EVENTS_MAX and entry.told is None:
+                # What somebody waits for was done already, and those are as few as requests under way.
                 raise AuditUnavailable("The audit trail's queue is full.", "Try again in a moment.")
             self._queue.append(entry)
             if self._idle and (entry.told is not None or len(self._queue) in (1, GROUP_EVENTS)):
