@@ -10,6 +10,8 @@ from outcrop.assurance.attack.base import results
 from outcrop.assurance.attack.client import Client
 from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
+from outcrop.service.admission.base import Quota
+from outcrop.service.admission.quotas import ANY, QuotaStore
 from outcrop.service.trusted import Trust
 from serving import Running
 
@@ -22,7 +24,16 @@ def scene_of(service: Running, **more: object) -> Iterator[Scene]:
     try:
         with throw_away(trust.identity, trust.keys, deployment.region, deployment.partition) as victims:
             client = Client(service.http_url)
-            yield Scene(client, deployment.region, victims, service.data, timing_trials=10, slow=False, **more)
+            store = QuotaStore(trust.database)
+
+            def limit(account: str, rpm: int) -> None:
+                if rpm:
+                    store.put(account, ANY, Quota(requests_per_minute=rpm))
+                else:
+                    store.delete(account, ANY)
+
+            given = {"limit": limit, "timing_trials": 10, "slow": False, **more}
+            yield Scene(client, deployment.region, victims, service.data, **given)
     finally:
         trust.close()
 

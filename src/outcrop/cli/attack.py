@@ -51,14 +51,18 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
         help="try to break a running deployment",
         description="Attack a running deployment as an outsider, as another tenant and as one of its own people. Every "
         "attempt must be refused: the exit code is 1 where one succeeds, or could not be judged. With --data (on the "
-        "machine of the deployment) two throw-away tenants are made, attacked and taken away again, and a private "
-        "deployment is started and broken; without it only an outsider's attacks run.",
+        "machine of the deployment) two throw-away tenants are made, attacked and taken away again (their accounts "
+        "stay, suspended and empty), and a private deployment is started and broken; without it only an outsider's "
+        "attacks run.",
         epilog="example: outcrop attack http://127.0.0.1:8080 --data ./data --only foreign",
     )
     parser.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL", help="the service (default: %(default)s)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the deployment's data directory: attack from within")
     parser.add_argument(
-        "--tenants", type=Path, metavar="FILE", help="a TOML file with keys of two tenants, in place of throw-away ones"
+        "--tenants",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file with keys of two tenants made for this, in place of throw-away ones",
     )
     parser.add_argument("--ca", type=Path, metavar="FILE", help="the CA of an https URL (default: that of --data)")
     parser.add_argument("--region", default="us-east-1", help="the region, where --data does not tell it")
@@ -168,10 +172,23 @@ def _scene(args: argparse.Namespace) -> Iterator[Scene]:
             victims,
             args.data,
             private_deployment,
+            limit=None if args.tenants else lambda account, rpm: _limit(trust, account, rpm),
             replay_cache=trust.settings.profile == "strict",
             timing_trials=trials,
             slow=not args.quick,
         )
+
+
+def _limit(trust: Trust, account: str, requests_per_minute: int) -> None:
+    """Set a throw-away account's quota for every model, or take it away again (0)."""
+    from outcrop.service.admission.base import Quota  # noqa: PLC0415
+    from outcrop.service.admission.quotas import ANY, QuotaStore  # noqa: PLC0415
+
+    store = QuotaStore(trust.database)
+    if requests_per_minute:
+        store.put(account, ANY, Quota(requests_per_minute=requests_per_minute))
+    else:
+        store.delete(account, ANY)
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def scene(service: Running) -> Iterator[Scene]:
         yield made
 
 
-QUICK = ("signatures", "paths", "headers", "deputy", "escalation", "tags", "audit", "tokens", "idempotency")
+QUICK = ("signatures", "paths", "headers", "deputy", "escalation", "tags", "audit", "tokens", "idempotency", "quotas")
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -334,6 +334,12 @@ def test_another_tenants_prompt_that_is_told_to_be_cached(scene: Scene, monkeypa
     admin = prompts.Caller(scene.client, scene.region, scene.victims.a.people["admin"])
     found = list(prompts._told(scene, admin, prompts.models(admin)[0], random.Random(1)))
     assert found[0].outcome is Outcome.SUCCEEDED
+
+
+def test_a_quota_that_is_not_held_to(scene: Scene) -> None:
+    found = first_success("quotas", replace(scene, limit=lambda account, rpm: None))
+    assert found is not None
+    assert "nobody was told to wait" in found.evidence
 
 
 def test_the_tenants_are_taken_away(service: Running) -> None:

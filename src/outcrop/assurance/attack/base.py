@@ -61,6 +61,8 @@ class Scene:
     """The deployment's data directory, where the command runs on its machine. It is only read."""
     child: Callable[[], AbstractContextManager[Child]] | None = None
     """Starts a private deployment that may be broken."""
+    limit: Callable[[str, int], object] | None = None
+    """Sets the requests a minute of an account; 0 takes the limit away."""
     replay_cache: bool = False
     """Whether the deployment promises that a signature of a change counts once."""
     timing_trials: int = 60
