@@ -23,8 +23,10 @@ def in_a_thread(operation: Callable[[Asked, Any], Shape]) -> Handler:
     """``operation`` as a handler, its refusals told as KMS's exceptions."""
 
     async def handler(context: Context, caller: Caller, request: Any) -> Shape:
+        asked = Asked(context, caller)
+        pinned = asked.pinned(request) if operation in _BY_ALIAS else request
         try:
-            return await asyncio.to_thread(operation, Asked(context, caller), request)
+            return await asyncio.to_thread(operation, asked, pinned)
         except KeyRefused as refused:
             raise AwsError(refused.code, str(refused), SERVICE) from refused
 
@@ -69,5 +71,19 @@ _OPERATIONS: dict[str, Callable[[Asked, Any], Shape]] = {
     "UpdateKeyDescription": manage.update_key_description,
     "VerifyMac": use.verify_mac,
 }
+
+_BY_ALIAS = frozenset(
+    {
+        manage.describe_key,
+        use.decrypt,
+        use.encrypt,
+        use.generate_data_key,
+        use.generate_data_key_without_plaintext,
+        use.generate_mac,
+        use.re_encrypt,
+        use.verify_mac,
+    }
+)
+"""Operations in which an alias is a name for a key."""
 
 HANDLERS: dict[str, Handler] = {name: in_a_thread(operation) for name, operation in _OPERATIONS.items()}
