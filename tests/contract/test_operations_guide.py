@@ -21,6 +21,8 @@ from outcrop.service.settings import Settings
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "security" / "operations.md"
 AT_REST = "Back up and restore"
+
+pytestmark = pytest.mark.timeout(400)  # some forty commands, each a process that starts Python
 EXPORT = re.compile(r"export (\w+)=(\S+)")
 
 
