@@ -117,6 +117,7 @@ def trusting(principal: Mapping[str, Any], action: str | list[str] = "sts:Assume
     return document({"Effect": "Allow", "Principal": dict(principal), "Action": action, **more})
 
 
+BEARER = allow("bedrock:CallWithBearerToken")
 INVOKE = allow(["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"])
 
 
@@ -143,3 +144,34 @@ def user_arn(account: str, name: str) -> str:
 def next_second() -> None:
     """Wait for the next full second: sessions know their times to the second."""
     time.sleep(1.01 - time.time() % 1)
+
+
+# Fixtures: a test file imports those that it needs.
+
+
+@pytest.fixture(scope="module")
+def trust(service: Running) -> Iterator[Trust]:
+    with opened(service.data) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def alice(service: Running, trust: Trust) -> Keys:
+    """A user without any policy: what she can do, she does in roles that trust her by name."""
+    return make_user(trust, service.account, "alice")
+
+
+@pytest.fixture(scope="module")
+def by_alice(service: Running, alice: Keys) -> str:
+    """A trust policy for her, with tags."""
+    return trusting({"AWS": user_arn(service.account, "alice")}, ["sts:AssumeRole", "sts:TagSession"])
+
+
+@pytest.fixture(scope="module")
+def reader(service: Running, trust: Trust, by_alice: str) -> str:
+    """A role that may use models, which alice may take on."""
+    return make_role(trust, service.account, "reader", by_alice, INVOKE, BEARER)
+
+
+def assume(service: Running, keys: Keys, role: str, name: str = "s1", **more: Any) -> Keys:
+    return Keys.of(client(service, "sts", keys).assume_role(RoleArn=role, RoleSessionName=name, **more))
