@@ -84,12 +84,10 @@ class Principals:
             return Reach.DIRECT
         if standing.behind in self.names:
             return Reach.BEHIND
-        if standing.account.isdisjoint(self.names):
-            return Reach.NONE
-        return Reach.DIRECT if standing.is_root else Reach.ACCOUNT
+        return Reach.NONE if standing.account.isdisjoint(self.names) else Reach.ACCOUNT
 
     def _excepts(self, standing: Standing) -> bool:
-        if standing.has_boundary or not standing.own:
+        if standing.has_boundary:
             return False
         if standing.account and standing.account.isdisjoint(self.names):
             return False

@@ -218,6 +218,12 @@ def rows():
 ROWS = list(rows())
 
 
+def quick() -> None:
+    """All rows without pytest, for tools/mutate.py."""
+    for kind, row, extra in (each.values for each in ROWS):
+        CHECKS[kind](*row, **extra)
+
+
 @pytest.mark.parametrize(("kind", "row", "extra"), ROWS)
 def test_row(kind, row, extra):
     CHECKS[kind](*row, **extra)
