@@ -10,13 +10,47 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import secrets
 import sqlite3
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
+
+T = TypeVar("T", str, bytes)
+GREEK = "αβγδεζηθικλμνξοπρστυφχψω"
+
+
+def random_text() -> str:
+    """A text that nothing else contains, with letters that encoders escape."""
+    return f'canary "{secrets.token_hex(12)}"\\ é/{"".join(secrets.choice(GREEK) for _ in range(16))}'
+
+
+@dataclass
+class Canaries:
+    """Secrets that were said or given out, and metadata that was."""
+
+    secret: dict[str, str | bytes] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """A new content to say."""
+        return self.keep(name, random_text())
+
+    def keep(self, name: str, value: T) -> T:
+        """A secret that the service made."""
+        assert name not in self.secret
+        self.secret[name] = value
+        return value
+
+    def known(self, name: str) -> str:
+        """A new name or the like."""
+        self.metadata[name] = f"known-{secrets.token_hex(12)}"
+        return self.metadata[name]
 
 
 def spellings(secret: str | bytes) -> dict[str, bytes]:
@@ -44,11 +78,11 @@ def spellings(secret: str | bytes) -> dict[str, bytes]:
 class Scanner:
     """What to look for: secrets by name, each long and random enough that none is found by chance."""
 
-    def __init__(self, secrets: Mapping[str, str | bytes]) -> None:
-        short = [name for name, text in secrets.items() if len(text) < 16]
+    def __init__(self, wanted: Mapping[str, str | bytes]) -> None:
+        short = [name for name, text in wanted.items() if len(text) < 16]
         assert not short, f"too short to mean anything when found: {short}"
         self._forms: dict[bytes, str] = {}
-        for name, secret in secrets.items():
+        for name, secret in wanted.items():
             for spelling, form in spellings(secret).items():
                 self._forms.setdefault(form, f"{name} ({spelling})")
 

@@ -22,9 +22,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anthropic
 import boto3
@@ -38,7 +38,7 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from canary_rig import Scanner, planted
+from canary_rig import Canaries, Scanner, planted, random_text
 from outcrop.models.registry import ModelRegistry
 from serving import TINY_MODEL_ID, Running, write_tiny_model
 from signing import signed_headers
@@ -48,38 +48,8 @@ AT_DEBUG = (
     "import logging, sys; logging.basicConfig(level=logging.DEBUG, stream=sys.stderr); "
     "from outcrop.cli.main import main; sys.exit(main(sys.argv[1:]))"
 )
-T = TypeVar("T", str, bytes)
-GREEK = "αβγδεζηθικλμνξοπρστυφχψω"
 STARTS_S = 60
 LOGS = "canary-logs"
-
-
-def random_text() -> str:
-    """A text that nothing else contains, with letters that encoders escape."""
-    return f'canary "{secrets.token_hex(12)}"\\ é/{"".join(secrets.choice(GREEK) for _ in range(16))}'
-
-
-@dataclass
-class Canaries:
-    """Secrets that were said or given out, and metadata that was."""
-
-    secret: dict[str, str | bytes] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-
-    def text(self, name: str) -> str:
-        """A new content to say."""
-        return self.keep(name, random_text())
-
-    def keep(self, name: str, value: T) -> T:
-        """A secret that the service made."""
-        assert name not in self.secret
-        self.secret[name] = value
-        return value
-
-    def known(self, name: str) -> str:
-        """A new name or the like."""
-        self.metadata[name] = f"known-{secrets.token_hex(12)}"
-        return self.metadata[name]
 
 
 @dataclass(frozen=True)
