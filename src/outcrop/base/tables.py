@@ -106,7 +106,7 @@ class Database:
         A full disk, a read-only file or a lock held too long is a ``DatabaseUnusable``; a broken constraint stays
         ``BrokenConstraint``. Not to be nested.
         """
-        with self._write_lock, self._explained(), self._engine.connect() as connection:
+        with self._turn(), self._explained(), self._engine.connect() as connection:
             connection = connection.execution_options(outcrop_writes=True)  # noqa: PLW2901 - the same, with the option
             with connection.begin():
                 if not self.is_sqlite:
@@ -174,6 +174,19 @@ class Database:
             return ""
         rows = connection.execute(sa.text("SELECT version_num FROM alembic_version")).all()
         return str(rows[0][0]) if rows else ""
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """This process's turn to write. Who waits for one that waits itself does not wait its time over again."""
+        if not self._write_lock.acquire(timeout=BUSY_TIMEOUT_S):
+            raise DatabaseUnusable(
+                f"{self.name} cannot be used: others are writing for too long.",
+                "Check that its disk is well, and that no other program holds it locked.",
+            )
+        try:
+            yield
+        finally:
+            self._write_lock.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ def test_a_call_uses_the_key_that_was_decided_on(service: Running, monkeypatch: 
     kms.create_alias(AliasName="alias/moving", TargetKeyId=mine)
     with opened(service.data) as trust:
         keys = make_user(trust, service.account, "mover", allow("kms:Encrypt", mine))
-        real, moved = handlers.asyncio.to_thread, []
+        real, moved = handlers.in_control_thread, []
 
         async def late(work: Callable[..., Any], *args: Any) -> Any:
             """All threads were busy, and meanwhile the alias was moved."""
@@ -29,7 +29,7 @@ def test_a_call_uses_the_key_that_was_decided_on(service: Running, monkeypatch: 
                 trust.keys.aliases.update(service.account, "alias/moving", trust.keys.find(theirs, service.account))
             return await real(work, *args)
 
-        monkeypatch.setattr(handlers.asyncio, "to_thread", late)
+        monkeypatch.setattr(handlers, "in_control_thread", late)
         user = client(service, "kms", keys)
         assert user.encrypt(KeyId="alias/moving", Plaintext=b"x")["KeyId"] == mine
         assert moved

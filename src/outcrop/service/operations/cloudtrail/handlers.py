@@ -6,12 +6,12 @@ every account's calls; each account looks up its own. Not covered: insight event
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from outcrop.service.operations.base import Caller, Context, Handler
+from outcrop.service.operations.threads import in_control_thread
 from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.generated import cloudtrail as shapes
 from outcrop.service.wire.model import Shape
@@ -144,7 +144,7 @@ def _in_a_thread(operation: Callable[[Context, Caller, Any], Shape]) -> Handler:
     """``operation`` as a handler: it reads the database and the log."""
 
     async def handler(context: Context, caller: Caller, request: Any) -> Shape:
-        return await asyncio.to_thread(operation, context, caller, request)
+        return await in_control_thread(operation, context, caller, request)
 
     return handler
 

@@ -5,7 +5,6 @@ Each is an ordinary function that reads and writes the database, so it runs in a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from outcrop.service.operations.base import Caller, Context, Handler
 from outcrop.service.operations.iam import account, groups, holdings, keys, oidc, policies, roles, simulate, tags, users
 from outcrop.service.operations.iam.asked import Asked
 from outcrop.service.operations.iam.errors import told
+from outcrop.service.operations.threads import in_control_thread
 from outcrop.service.wire.model import Shape
 
 
@@ -22,7 +22,7 @@ def in_a_thread(operation: Callable[[Asked, Any], Shape]) -> Handler:
 
     async def handler(context: Context, caller: Caller, request: Any) -> Shape:
         try:
-            return await asyncio.to_thread(operation, Asked(context, caller), request)
+            return await in_control_thread(operation, Asked(context, caller), request)
         except UserError as refused:
             answer = told(refused)
             if answer is None:

@@ -5,13 +5,13 @@ Each is an ordinary function that reads and writes the database and the key stor
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from outcrop.service.operations.base import Caller, Context, Handler
 from outcrop.service.operations.kms import manage, names, use
 from outcrop.service.operations.kms.asked import Asked
+from outcrop.service.operations.threads import in_control_thread
 from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.model import Shape
 from outcrop.trust.keys import KeyRefused
@@ -26,7 +26,7 @@ def in_a_thread(operation: Callable[[Asked, Any], Shape]) -> Handler:
         asked = Asked(context, caller)
         pinned = asked.pinned(request) if operation in _BY_ALIAS else request
         try:
-            return await asyncio.to_thread(operation, asked, pinned)
+            return await in_control_thread(operation, asked, pinned)
         except KeyRefused as refused:
             raise AwsError(refused.code, str(refused), SERVICE) from refused
 
