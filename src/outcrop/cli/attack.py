@@ -83,7 +83,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     )
     parser.add_argument("--quick", action="store_true", help="leave out what waits for the service's own time-outs")
     parser.add_argument("--json", action="store_true", help="print one JSON document, for scripts")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, recorded_as="attack")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from outcrop.cli import (
     models,
     policy,
     trust,
+    tune,
     up,
 )
 
@@ -32,6 +33,7 @@ VERBS = (
     doctor,
     key,
     models,
+    tune,
     trust,
     policy,
     audit,
@@ -80,7 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def record(args: argparse.Namespace) -> None:
-    """Leave an event for the audit trail of ``args.data`` before a verb changes something there."""
+    """Leave an event for the trail of ``args.data``, where one is named, before a verb changes something there."""
+    if args.data is None:
+        return
     from outcrop.service.auditing import record_command  # noqa: PLC0415 - heavy
 
     unsaid = {"run", "json", "data", "recorded_as"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outcrop.service.operations.kms.asked import Asked
 from outcrop.service.operations.kms.render import Page, key_metadata, page, rotation_entry, shown_state
+from outcrop.service.wire.errors import AwsError
 from outcrop.service.wire.generated import kms as shapes
 from outcrop.service.wire.model import Shape
 from outcrop.trust.keys import KeySpec, KeyUsage
@@ -15,7 +16,7 @@ from outcrop.trust.keys.refusals import invalid, unsupported
 
 def create_key(asked: Asked, request: shapes.CreateKeyRequest) -> shapes.CreateKeyResponse:
     spec = _spec(request)
-    tags = {tag.tag_key: tag.tag_value for tag in request.tags or []}
+    tags = _tags(request.tags or [])
     bypass = request.bypass_policy_lockout_safety_check or False
     policies = asked.keys.policies
     if request.policy is None:
@@ -138,7 +139,7 @@ def list_key_policies(asked: Asked, request: shapes.ListKeyPoliciesRequest) -> s
 
 
 def tag_resource(asked: Asked, request: shapes.TagResourceRequest) -> Shape:
-    tags = {tag.tag_key: tag.tag_value for tag in request.tags}
+    tags = _tags(request.tags)
     key = asked.key(request.key_id)
     asked.keys.lifecycle.tag(key.key_id, tags)
     return Shape()
@@ -180,3 +181,10 @@ def _spec(request: shapes.CreateKeyRequest) -> KeySpec:
     if usage != USAGES[spec].value:
         raise invalid(f"KeyUsage {usage} is not compatible with KeySpec {spec}: use {USAGES[spec]}.")
     return spec
+
+
+def _tags(given: list[shapes.Tag]) -> dict[str, str]:
+    tags = {tag.tag_key: tag.tag_value for tag in given}
+    if len(tags) != len(given):
+        raise AwsError("TagException", "Duplicate tag keys", "kms")
+    return tags
