@@ -218,6 +218,14 @@ def test_dry_runs_do_nothing(kms: Any, key_id: str) -> None:
         kms.decrypt(CiphertextBlob=blob, DryRun=True)
 
 
+def test_a_tag_key_is_given_once(kms: Any, key_id: str) -> None:
+    twice = [{"TagKey": "team", "TagValue": "a"}, {"TagKey": "team", "TagValue": "b"}]
+    for call in (lambda: kms.create_key(Tags=twice), lambda: kms.tag_resource(KeyId=key_id, Tags=twice)):
+        with pytest.raises(ClientError, match="TagException"):
+            call()
+    kms.tag_resource(KeyId=key_id, Tags=twice[:1])
+
+
 def test_message_authentication_codes(kms: Any) -> None:
     key_id = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["KeyId"]
     mac = kms.generate_mac(KeyId=key_id, Message=b"m", MacAlgorithm="HMAC_SHA_256")["Mac"]
@@ -236,14 +244,6 @@ def test_message_authentication_codes(kms: Any) -> None:
         {"Origin": "EXTERNAL"},
     ],
 )
-def test_a_tag_key_is_given_once(kms: Any, key_id: str) -> None:
-    twice = [{"TagKey": "team", "TagValue": "a"}, {"TagKey": "team", "TagValue": "b"}]
-    for call in (lambda: kms.create_key(Tags=twice), lambda: kms.tag_resource(KeyId=key_id, Tags=twice)):
-        with pytest.raises(ClientError, match="TagException"):
-            call()
-    kms.tag_resource(KeyId=key_id, Tags=twice[:1])
-
-
 def test_keys_that_are_not_built_are_refused(kms: Any, asked: dict[str, Any]) -> None:
     with pytest.raises(kms.exceptions.UnsupportedOperationException):
         kms.create_key(**asked)
