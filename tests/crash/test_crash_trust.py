@@ -26,14 +26,14 @@ def test_a_kill_at_any_kind_of_point_leaves_all_whole(rig: Rig) -> None:
     for workload, origin in (("change", "prepared"), ("start", "empty")):
         passed = Counter(rig.points(workload, origin))
         for name in sorted(set(passed) - met):
-            rig.kill_and_look(workload, origin, f"{name}:{(passed[name] + 1) // 2}")
+            assert rig.kill_and_look(workload, origin, f"{name}:{(passed[name] + 1) // 2}")
         met |= set(passed)
     assert len(met) >= KINDS_MIN
 
 
 def test_a_kill_in_an_upgrade_leaves_one_revision_or_the_other(rig: Rig) -> None:
     for number in range(1, len(rig.points("upgrade", OLDEST)) + 1):
-        rig.kill_and_look("upgrade", OLDEST, str(number))
+        assert rig.kill_and_look("upgrade", OLDEST, str(number))
 
 
 def test_what_the_look_would_find(rig: Rig, tmp_path: Path) -> None:
