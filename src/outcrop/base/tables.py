@@ -235,6 +235,7 @@ def _sqlite(path: Path) -> sa.Engine:
         connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
         pool_size=4,
         max_overflow=12,
+        hide_parameters=True,  # an error goes into the log whole, and what rows hold does not belong there
     )
 
     @event.listens_for(engine, "connect")
@@ -259,7 +260,11 @@ def _postgresql(url: str) -> sa.Engine:
             "Give a URL such as postgresql+pg8000://USER@HOST/NAME, or none for SQLite.",
         )
     return sa.create_engine(
-        parsed.set(drivername="postgresql+pg8000"), pool_pre_ping=True, pool_size=4, max_overflow=12
+        parsed.set(drivername="postgresql+pg8000"),
+        pool_pre_ping=True,
+        pool_size=4,
+        max_overflow=12,
+        hide_parameters=True,
     )
 
 

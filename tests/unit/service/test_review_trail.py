@@ -21,7 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from audit_rig import event, trail
+from outcrop.base.arn import AccountId, Scope
+from outcrop.base.clock import SystemClock
 from outcrop.base.errors import AuditUnavailable
+from outcrop.service.auditing import Auditor
+from outcrop.service.endpoints import aws_endpoints
+from outcrop.service.http import RawRequest
+from outcrop.service.pipeline import Call
 from outcrop.trust.audit import writer
 from outcrop.trust.audit.segments import signed_records
 from outcrop.trust.identity.users import Users
@@ -174,3 +180,21 @@ def test_a_full_queue_keeps_out_only_what_nobody_waits_for(tmp_path: Path, monke
         asyncio.run(act())
         names = [line.parsed()["event"]["eventName"] for _, line in signed_records(full.log_directory)]
         assert names.count("CreateAccessKey") == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "once"),
+    [
+        (("sts", "AssumeRole"), True),
+        (("sts", "GetSessionToken"), True),
+        (("iam", "CreateAccessKey"), True),
+        (("sts", "GetCallerIdentity"), False),
+        (("iam", "GetUser"), False),
+    ],
+)
+def test_a_signature_gives_credentials_out_once(operation: tuple[str, str], once: bool, tmp_path: Path) -> None:
+    """Where there is a replay cache: who captured a request must not get credentials for it."""
+    request = RawRequest("POST", b"/", b"", [], b"")
+    with trail(tmp_path) as some:
+        auditor = Auditor(some, Scope("aws", "us-east-1", AccountId(OTHER)), SystemClock())
+        assert auditor.counts_once(Call(request, "r", 0.0, aws_endpoints()[operation])) is once

@@ -3,7 +3,9 @@
 A grant only ever allows, names operations from a closed list and takes effect at once, so grant tokens are accepted and
 never needed. A token names its grant and proves nothing: retiring asks for permission as well.
 
-Not covered: a grant to an account means its root and nobody else there; service principals are no grantees.
+Not covered: a grant to an account means its root and nobody else there; service principals are no grantees. A grant
+names its grantee by ARN, so a user or role that is made again under an old name has the grants of the one before it
+(at AWS it has not): revoke grants before the grantee is deleted.
 """
 
 from __future__ import annotations
