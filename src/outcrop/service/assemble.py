@@ -20,6 +20,7 @@ from outcrop.service.invocations import Delivery, Invocations
 from outcrop.service.objects.sealed import OBJECTS_FOLDER, SealedObjects
 from outcrop.service.operations.base import Context
 from outcrop.service.pipeline import Pipeline
+from outcrop.service.profiles.table import asks
 from outcrop.service.routing import Routes
 from outcrop.service.sealing import VaultedFiles
 from outcrop.service.trusted import Trust
@@ -102,7 +103,7 @@ def assemble(
         max_skew_s=config.limits.max_clock_skew_s,
         hosts=frozenset({*LOCAL_NAMES, config.host, *config.names}),
         sessions=trust.sessions,
-        replay=ReplayCache(clock.now()) if trust.settings.profile == "strict" else None,
+        replay=ReplayCache(clock.now()) if asks(trust.settings.profile, "replay-cache") else None,
     )
     routes = Routes()
     denials = Denials(config.data)

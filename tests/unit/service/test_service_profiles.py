@@ -15,6 +15,8 @@ from outcrop.service.profiles import Situation, checks, examine, require
 from outcrop.service.profiles.table import rows
 from outcrop.service.settings import PROFILES, Settings
 from outcrop.trust.crypto.keystores.config import KeyStoreConfig
+from serving import running_service
+from signing import exchange, signed_message
 
 
 def situation(data: Path, profile: str = "dev", **changes: object) -> Situation:
@@ -144,3 +146,26 @@ def test_no_way_out_is_left_for_threads_and_children_either() -> None:
     assert before >= 12  # the same attempts find their way out without the filter
     assert held >= 1
     assert (after, thread, child, answer) == ([], [], 0, "still talks")
+
+
+@pytest.mark.parametrize("profile", ["dev", "strict"])
+def test_the_table_switches_the_memory_of_signatures_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery staple")
+    passphrase.chmod(0o600)
+    monkeypatch.setenv("OUTCROP_PASSPHRASE_FILE", str(passphrase))
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "outcrop.toml").write_text(f'profile = "{profile}"\n')
+    with running_service(data) as service:
+        body = b"Action=CreateUser&UserName=x&Version=2010-05-08"
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        sent = signed_message(service, "POST", "/", body, headers=form, signing_name="iam")
+        first, again = exchange(service, sent), exchange(service, sent)
+        assert first is not None
+        assert again is not None
+        assert first.status == 200
+        assert (again.status == 409) == (profile == "dev"), again  # the name is taken: the request itself was let in
+        assert (b"EntityAlreadyExists" in again.body) == (profile == "dev")

@@ -174,7 +174,8 @@ def _no_root_keys(situation: Situation) -> Seen:
 
 
 def _replay_cache(situation: Situation) -> Seen:
-    return True, "Signatures of requests that change something count once.", ""
+    # Nothing to look at: this row of the table is itself what puts the memory of signatures in its place.
+    return True, "The service remembers the signatures of requests that change something.", ""
 
 
 def _known_startup_code(situation: Situation) -> Seen:

@@ -40,3 +40,10 @@ def _row(entry: dict[str, str]) -> Row:
             levels[profile] = "required" if level == "required" else "advised"
     check(entry.keys() <= {"id", "title", "why", *PROFILES}, f"{entry['id']}: every key of a check is known")
     return Row(entry["id"], entry["title"], entry["why"], levels)
+
+
+def asks(profile: Profile, check_id: str) -> bool:
+    """Whether ``profile`` requires ``check_id``: for what the service then does by itself."""
+    found = [row.levels.get(profile) for row in rows() if row.id == check_id]
+    check(len(found) == 1, f"{check_id} is a check of the table")
+    return found[0] == "required"
