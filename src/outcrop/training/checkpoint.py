@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class TrainingState:
     optimizers: list[dict[str, Any]]
     cursor: dict[str, int]
     generator: torch.Tensor
+    progress: dict[str, float] = field(default_factory=dict)
+    """Numbers of the run's own, such as the best loss so far."""
 
 
 def save(folder: Path, model: nn.Module, state: TrainingState, keep: int) -> Path:
@@ -41,10 +43,7 @@ def save(folder: Path, model: nn.Module, state: TrainingState, keep: int) -> Pat
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     save_model(model, str(temporary / "model.safetensors"))
-    torch.save(
-        {"step": state.step, "optimizers": state.optimizers, "cursor": state.cursor, "generator": state.generator},
-        temporary / "state.pt",
-    )
+    torch.save({item.name: getattr(state, item.name) for item in fields(state)}, temporary / "state.pt")
     for path in temporary.iterdir():
         _flush(path)
     shutil.rmtree(final, ignore_errors=True)

@@ -97,6 +97,8 @@ VERBS = {
     "outcrop policy explain",
     "outcrop policy simulate",
     "outcrop trust",
+    "outcrop tune",
+    "outcrop tune inspect",
     "outcrop up",
 }
 
