@@ -114,6 +114,32 @@ def test_what_a_web_identity_is_told(service: Running, web_role: str, issuer_key
     assert with_token(service, web_role, web_token(issuer_key, **{"https://aws.amazon.com/tags": tags}))
 
 
+def test_the_trail_names_whom_a_token_speaks_for(
+    service: Running, web_role: str, issuer_key: rsa.RSAPrivateKey
+) -> None:
+    reply = with_token(service, web_role, web_token(issuer_key))
+    request_id = reply["ResponseMetadata"]["RequestId"]
+    attribute = {"AttributeKey": "EventName", "AttributeValue": "AssumeRoleWithWebIdentity"}
+    cloudtrail = client(service, "cloudtrail", Keys(service.access_key_id, service.secret_access_key))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # the index follows the trail within a second
+        events = [json.loads(each["CloudTrailEvent"]) for each in looked_up(cloudtrail, attribute)]
+        found = [each["userIdentity"] for each in events if each["requestID"] == request_id]
+        if found:
+            break
+        time.sleep(0.1)
+    [who] = found
+    assert who["type"] == "WebIdentityUser"
+    assert who["userName"] == "repo:rocks/outcrop:main"
+    assert who["identityProvider"].endswith(":oidc-provider/issuer.example.org/tenant")
+    assert who["principalId"] == f"{reply['Provider']}:{CLIENT_ID}:repo:rocks/outcrop:main"
+
+
+def looked_up(cloudtrail: Any, attribute: dict[str, str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = cloudtrail.lookup_events(LookupAttributes=[attribute], MaxResults=20)["Events"]
+    return found
+
+
 def with_token(service: Running, role: str, token: str, **more: Any) -> dict[str, Any]:
     """By somebody without credentials."""
     sts = boto3.client("sts", endpoint_url=service.http_url, region_name=service.region)

@@ -31,6 +31,7 @@ from outcrop.base.errors import AuditUnavailable, UserError
 from outcrop.service.http import Reply
 from outcrop.service.trusted import Trust
 from outcrop.service.wire.errors import AwsError
+from outcrop.service.wire.generated import sts
 from outcrop.service.wire.generated.operations import OPERATIONS
 from outcrop.service.wire.redact import Json, redacted, request_parameters
 from outcrop.trust.audit import Happened, Identity, Issuer, Resource, Trail, TrailConfig, cloudtrail_event
@@ -277,7 +278,7 @@ def _identity(call: Call) -> Identity:
         claimed = _CLAIMED_KEY.search(call.request.header(b"authorization") or b"")
         return Identity("Unknown", access_key_id=claimed[1].decode() if claimed else "")
     if who.kind == "anonymous":
-        return Identity("AWSAccount", principal_id="ANONYMOUS")
+        return _web_identity(call.output) or Identity("AWSAccount", principal_id="ANONYMOUS")
     known = {
         "account": str(who.account),
         "arn": str(who.arn),
@@ -296,6 +297,17 @@ def _stranger(call: Call) -> Identity:
     who = call.principal
     assert who is not None
     return Identity("AWSAccount", account=who.account, principal_id=who.user_id)
+
+
+def _web_identity(output: object) -> Identity | None:
+    """Whom a verified token of an identity provider speaks for; of a refused one nothing is believed."""
+    if not isinstance(output, sts.AssumeRoleWithWebIdentityResponse):
+        return None
+    subject = output.subject_from_web_identity_token or ""
+    principal_id = f"{output.provider}:{output.audience}:{subject}"
+    return Identity(
+        "WebIdentityUser", principal_id=principal_id, user_name=subject, identity_provider=output.provider or ""
+    )
 
 
 def _issuer(who: Principal) -> Issuer | None:

@@ -64,6 +64,7 @@ class Identity:
     access_key_id: str = ""
     user_name: str = ""
     invoked_by: str = ""
+    identity_provider: str = ""
     session: Issuer | None = None
 
     def element(self) -> dict[str, object]:
@@ -76,6 +77,7 @@ class Identity:
             "accessKeyId": self.access_key_id,
             "userName": self.user_name,
             "invokedBy": self.invoked_by,
+            "identityProvider": self.identity_provider,
         }
         found.update({name: value for name, value in names.items() if value})
         if self.session is not None:
