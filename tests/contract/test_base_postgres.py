@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from outcrop.base import tables
-from outcrop.base.errors import UserError
+from outcrop.base.errors import DatabaseUnusable, UserError
 from outcrop.base.tables import BrokenConstraint, Database
 
 COUNTER = """
@@ -97,3 +97,16 @@ def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
     with pytest.raises(UserError, match="cannot be used") as caught:
         Database("postgresql+pg8000://me:hunter2@127.0.0.1:1/x")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_writer_waits_for_another_program_so_long_and_no_longer(
+    postgres_url: str, one: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BUSY_TIMEOUT_S", 0.2)
+    holder, waiter = Database(postgres_url, one), Database(postgres_url, one)
+    with holder.transaction(), pytest.raises(DatabaseUnusable, match="cannot be used"), waiter.transaction():
+        pass
+    with waiter.transaction():  # the twin: there is a turn again
+        pass
+    holder.close()
+    waiter.close()

@@ -38,6 +38,7 @@ VERSION_KNOWN_FOR_S = 0.5
 
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 _INTEGRITY = "23"  # the class of PostgreSQL's codes for integrity constraints; its driver knows one of them only
+_LOCK_NOT_AVAILABLE = "55P03"
 _WRITE_LOCK = 0x4F75_7463  # PostgreSQL advisory lock of every write transaction; any number, the same in all processes
 
 
@@ -110,7 +111,7 @@ class Database:
             connection = connection.execution_options(outcrop_writes=True)  # noqa: PLW2901 - the same, with the option
             with connection.begin():
                 if not self.is_sqlite:
-                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+                    _lock(connection)
                 point("base.tables.begun")
                 yield Transaction(connection)
                 if not self.is_sqlite:
@@ -150,7 +151,7 @@ class Database:
             connection = connection.execution_options(outcrop_writes=True)  # noqa: PLW2901
             with connection.begin():
                 if not self.is_sqlite:
-                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+                    _lock(connection)
                     connection.execute(sa.text("CREATE TABLE IF NOT EXISTS outcrop_changes (count BIGINT NOT NULL)"))
                     connection.execute(
                         sa.text("INSERT INTO outcrop_changes SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM outcrop_changes)")
@@ -205,11 +206,21 @@ class Database:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if isinstance(error, IntegrityError) or _sqlstate(cause).startswith(_INTEGRITY):
                 raise BrokenConstraint(f"{self.name}: {cause}") from error
+            if _sqlstate(cause) == _LOCK_NOT_AVAILABLE:
+                raise DatabaseUnusable(
+                    f"{self.name} cannot be used: another program holds it locked.", "End that program, then try again."
+                ) from error
             if type(cause) is not sqlite3.DatabaseError:
                 raise
             raise DatabaseUnusable(
                 f"{self.name} is damaged or not a database: {cause}.", "Restore it from a copy."
             ) from error
+
+
+def _lock(connection: sa.Connection) -> None:
+    """PostgreSQL's turn to write, waited for as long as SQLite's."""
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = {round(BUSY_TIMEOUT_S * 1000)}"))
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
 
 
 def _sqlstate(cause: object) -> str:
