@@ -1,14 +1,16 @@
 """From a call in the pipeline to its one event in the audit trail.
 
 ``begin`` refuses what could not be recorded, before anything is done. ``finish`` records what became of the call:
-done, denied, throttled, unauthenticated, unknown. A call whose event cannot be recorded is not answered as done.
+done, denied, throttled, unauthenticated, unknown. A call whose event cannot be recorded is not answered as done. A
+role or key of another account that was used is recorded for its owner as well, under one ``sharedEventID``.
 
 A stream's event is written when the stream begins, since nothing that it may still do changes who asked for what. No
 second record follows with its usage: CloudTrail's records of Bedrock have none, and usage belongs to invocation
 logging. Prompts and replies are never here: parameters pass ``wire.redact``, and of the Anthropic and OpenAI surfaces,
 which are no structures of a service model, only the model's name is taken.
 
-Not covered: requests that never became a call (a broken TLS handshake, no HTTP); someone without any key may write
+Not covered: a change is committed before its event, so a kill between the two leaves a change that was not answered
+and has none; requests that never became a call (a broken TLS handshake, no HTTP); someone without any key may write
 events as fast as requests are taken, which fills the disk in time: the limits on connections bound that, not this.
 """
 
