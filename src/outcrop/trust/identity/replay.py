@@ -9,7 +9,7 @@ What it costs, and why it is not the default: two requests of equal content sign
 carry the same signature, and the second is refused; some clients retry in this way.
 
 Not covered: API keys, which are sent with every request; several processes behind one address, whose memories are
-separate; and requests of operations that change nothing.
+separate; and requests of operations that change nothing and give no credentials out, Decrypt of KMS among them.
 """
 
 from __future__ import annotations
