@@ -309,3 +309,31 @@ def test_a_refusal_can_be_sent_whatever_it_quotes():
         accept('{"\\udc00": 1}')
     assert str(caught.value).encode()
     assert caught.value.id == "OC-4300"
+
+
+def test_the_normal_form_is_the_documents_meaning_and_nothing_else():
+    written = {
+        "Id": "i",
+        "Statement": [
+            {
+                "Effect": "Deny",
+                "NotAction": ["b:Y", "a:X", "a:X"],
+                "NotResource": "*",
+                "NotPrincipal": {"AWS": ["444455556666", OWN]},
+            },
+            {"Sid": "s", "Action": "a:X", "Effect": "Allow", "Resource": ["*"], "Principal": "*"},
+        ],
+        "Version": "2012-10-17",
+    }
+    written["Statement"][1]["Condition"] = {"StringEquals": {"k:b": ["2", "1"], "k:a": "3"}}
+    assert compile_policy(written, PolicyRole.RESOURCE, "p").normal == (
+        '{"Id":"i","Statement":['
+        '{"Effect":"Deny","NotAction":["a:X","b:Y"],"NotPrincipal":{"AWS":["111122223333","444455556666"]},'
+        '"NotResource":["*"]},'
+        '{"Action":["a:X"],"Condition":{"StringEquals":{"k:a":["3"],"k:b":["1","2"]}},"Effect":"Allow",'
+        '"Principal":"*","Resource":["*"],"Sid":"s"}],"Version":"2012-10-17"}'
+    )
+
+
+def test_a_policys_text_is_not_shown_when_it_is_printed():
+    assert repr(accept(document(allow()))) == "Policy(name='p', role=<PolicyRole.IDENTITY: 'identity policy'>)"
