@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from outcrop.base.files import write_atomic
+
 
 class MetricsFile:
     """Appends events to one file. A resumed run drops what it will write again."""
@@ -13,7 +15,7 @@ class MetricsFile:
     def __init__(self, path: Path, resume_step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_step]
-        path.write_text("".join(kept))
+        write_atomic(path, "".join(kept).encode())
         self._path = path
 
     def write(self, event: str, step: int, values: Mapping[str, float]) -> None:

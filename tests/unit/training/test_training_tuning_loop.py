@@ -181,6 +181,14 @@ def test_only_trained_tokens_have_a_gradient():
     assert touched == [5, 6, 7]  # what the trained token is predicted from; itself and what follows teach nothing
 
 
+def test_the_first_token_of_a_packed_document_is_not_predicted_from_the_one_before_it():
+    one, two = Document([5, 6], [100, 100]), Document([7, 8], [100, 100])
+    (batch,) = micro_batches([one, two], 16, 64, CPU)
+    assert batch.tokens.tolist() == [[5, 6, 7, 8]]
+    assert batch.weights.tolist() == [[0, 1, 0, 1]]
+    assert batch.positions.tolist() == [[0, 1, 0, 1]]
+
+
 def test_every_example_is_seen_once_in_an_epoch_and_order_changes():
     plan = Plan(examples=10, batch_examples=4, epochs=2, seed=1)
     assert (plan.steps_per_epoch, plan.steps) == (3, 6)

@@ -147,8 +147,8 @@ class Tuner:
         At the end the parameters are the best ones by validation loss, or the last ones without validation.
         """
         torch.manual_seed(self.config.seed)
-        self._resume()
-        metrics = MetricsFile(self._folder / METRICS_FILE, self.step)
+        resumed = self._resume()
+        metrics = MetricsFile(self._folder / METRICS_FILE, self.step if resumed else -1)
         attached = contextlib.nullcontext() if self.adapter is None else self.adapter.attached(self.decoder)
         with attached:
             if self._validation and self._base is None:
@@ -243,9 +243,9 @@ class Tuner:
             self.config.keep_checkpoints,
         )
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
         if not (found := checkpoint.published(self._folder / "checkpoints")):
-            return
+            return False
         state = checkpoint.restore(found[-1], self._trained)
         self._optimizer.restore(state.optimizers)
         torch.set_rng_state(state.generator)
@@ -255,6 +255,7 @@ class Tuner:
         self._worse, self._ended = int(progress["worse"]), bool(progress["ended"])
         self._base = None if math.isnan(progress["base"]) else progress["base"]
         self._last = None if math.isnan(progress["last"]) else progress["last"]
+        return True
 
     def _claim_folder(self) -> None:
         """Write what this run is, or refuse to go on with a run that is another one."""
