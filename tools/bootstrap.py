@@ -68,7 +68,8 @@ def set_up(profile: str) -> None:
     UNFINISHED.touch()
     lock = LOCKS[profile]
     say(f"installing packages from {lock} (a minute or two the first time)")
-    pip("--require-hashes", "--only-binary", ":all:", "-r", lock)
+    # The lock is complete, so nothing is looked for beyond it: what depends on PyTorch would pull in a build of it.
+    pip("--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock)
     install_torch()
     say("installing Outcrop itself (editable)")
     pip("--no-deps", "--no-build-isolation", "--editable", ".")
