@@ -1,7 +1,7 @@
 """Tuning here and with transformers and PEFT: the same losses, gradients and adapters on a tiny Llama.
 
 The other side is a plain loop over ``transformers`` and ``peft``: one example at a time, its labels masked, no packing,
-the mean over the step's trained tokens, clipping and AdamW; what TRL's trainer does without its data handling.
+the mean over the step's trained tokens, clipping and AdamW. Where TRL is installed its own SFTTrainer is compared too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import peft
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -176,3 +177,70 @@ def test_an_adapter_written_by_peft_computes_the_same_here(tmp_path: Path, famil
     with adapter.attached(decoder):
         torch.testing.assert_close(logits(decoder, tokens), expected, rtol=0, atol=1e-4)
     assert (logits(decoder, tokens) - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
+def test_losses_of_fifty_steps_equal_those_of_trl(tmp_path: Path, lora: LoraConfig | None):
+    """Opt-in: ``pip install trl`` brings some 20 packages, which no lock of this project has."""
+    trl = pytest.importorskip("trl", reason="TRL is not installed: pip install trl")
+    import datasets
+    import pyarrow
+
+    config = TuneConfig(
+        lora, epochs=1, batch_examples=4, row_tokens=64, micro_tokens=96, peak_lr=2e-3, final_lr_fraction=1.0
+    )
+    data = examples(4 * STEPS)
+    folder = base(tmp_path / "base", LLAMA)
+    tuner = Tuner(load_decoder(folder), config, tmp_path / "run", data)
+    model = theirs(folder)
+    if tuner.adapter is not None:
+        save_adapter(tuner.adapter, tmp_path / "first", str(folder))
+        model = peft.PeftModel.from_pretrained(model, tmp_path / "first", is_trainable=True)
+    documents = [data[n].documents[0] for step in range(STEPS) for n in tuner.plan.chosen(step)]
+    rows = [
+        {
+            "input_ids": list(document.tokens),
+            "labels": [
+                token if weight else -100 for token, weight in zip(document.tokens, document.weights, strict=True)
+            ],
+        }
+        for document in documents
+    ]
+    vocabulary = tokenizers.models.WordLevel({f"t{i}": i for i in range(VOCAB)}, unk_token="t0")
+    arguments = trl.SFTConfig(
+        output_dir=str(tmp_path / "trl"),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        num_train_epochs=1,
+        learning_rate=config.peak_lr,
+        lr_scheduler_type="constant",
+        max_grad_norm=config.gradient_clip,
+        train_sampling_strategy="sequential",
+        gradient_checkpointing=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        max_length=64,
+        disable_tqdm=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+    )
+    trainer = trl.SFTTrainer(
+        model=model,
+        args=arguments,
+        # Not from_list: its fingerprint pickles pyarrow, which dill 0.4 does not manage with pyarrow 26.
+        train_dataset=datasets.Dataset(
+            datasets.table.InMemoryTable(pyarrow.Table.from_pylist(rows)), fingerprint="tiny"
+        ),
+        processing_class=transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizers.Tokenizer(vocabulary), pad_token="t0", eos_token="t2"
+        ),
+    )
+    trainer.train()
+    expected = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tuner.run()
+    ours = our_losses(tmp_path / "run")
+    assert len(ours) == STEPS
+    assert max(abs(a - b) for a, b in zip(ours, expected, strict=True)) < 1e-5

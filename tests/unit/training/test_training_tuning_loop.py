@@ -239,6 +239,8 @@ def test_half_precision_weights_are_tuned_by_adapter_only(tmp_path: Path):
 def test_nothing_to_learn_from_is_refused(tmp_path: Path):
     with pytest.raises(TrainingDataRefused):
         Tuner(decoder(), config(), tmp_path, [])
+    with pytest.raises(TrainingDataRefused, match="line 9"):
+        Tuner(decoder(), config(), tmp_path, [*examples(2), Encoded(9, (Document([1, 2], [100, 0]),))])
     with pytest.raises(UserError, match="validation"):
         Tuner(decoder(), config(early_stopping=EarlyStopping()), tmp_path, examples(3))
 

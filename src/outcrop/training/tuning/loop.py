@@ -101,6 +101,8 @@ class Tuner:
     ) -> None:
         if not training:
             raise TrainingDataRefused("There is no example to learn from.", "Give a file with at least one record.")
+        if empty := [example.line for example in (*training, *validation) if not example.trained_tokens]:
+            raise TrainingDataRefused(f"The example of line {empty[0]} has nothing to learn.", "Leave it out.")
         if config.early_stopping is not None and not validation:
             raise UserError("Early stopping needs validation examples.", "Give some, or leave early stopping out.")
         weight = decoder.model.embed_tokens.weight
