@@ -100,7 +100,7 @@ class _LowRank(nn.Module):
         x = x.to(self.lora_A.weight.dtype)
         if self._dropout:
             x = functional.dropout(x, self._dropout, self.training)
-        out: Tensor = self.lora_B(self.lora_A(x)) * self._scale
+        out: Tensor = self.lora_B(self.lora_A(x) * self._scale)  # scaled where it is narrowest
         return out
 
     def delta(self) -> Tensor:

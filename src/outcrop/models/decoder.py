@@ -40,10 +40,10 @@ class DenseAttention:
     def __init__(self, config: DecoderConfig, document_ids: Tensor | None = None) -> None:
         self._config = config
         self._document_ids = document_ids
-        self._masks: dict[tuple[int | None, int], Tensor | None] = {}
+        self._masks: dict[tuple[int | None, int, torch.dtype], Tensor | None] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        mask = self._mask(self._config.layers[layer].sliding_window, q.shape[1], q.device)
+        mask = self._mask(self._config.layers[layer].sliding_window, q.shape[1], q)
         out = functional.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
@@ -54,13 +54,13 @@ class DenseAttention:
         )
         return out.transpose(1, 2)
 
-    def _mask(self, window: int | None, time: int, device: torch.device) -> Tensor | None:
+    def _mask(self, window: int | None, time: int, q: Tensor) -> Tensor | None:
         if window is not None and window >= time:
             window = None
         if window is None and self._document_ids is None:
             return None
-        if (window, time) not in self._masks:
-            at = torch.arange(time, device=device)
+        if (window, time, q.dtype) not in self._masks:
+            at = torch.arange(time, device=q.device)
             distance = at[:, None] - at[None, :]
             mask = distance >= 0
             if window is not None:
@@ -68,8 +68,10 @@ class DenseAttention:
             if self._document_ids is not None:
                 same = self._document_ids[:, :, None] == self._document_ids[:, None, :]
                 mask = (mask & same)[:, None]
-            self._masks[(window, time)] = mask
-        return self._masks[(window, time)]
+            # As numbers: of a boolean mask every layer's backward pass would keep such a copy of its own.
+            numbers = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, -torch.inf)
+            self._masks[(window, time, q.dtype)] = numbers
+        return self._masks[(window, time, q.dtype)]
 
 
 class RMSNorm(nn.Module):

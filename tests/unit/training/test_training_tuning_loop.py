@@ -236,6 +236,13 @@ def test_half_precision_weights_are_tuned_by_adapter_only(tmp_path: Path):
     assert Tuner(model, config(bf16=True, epochs=1), tmp_path / "lora", examples(4)).run().finished
 
 
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4, alpha=8.0)])
+def test_computing_in_bf16_gives_nearly_the_loss_of_fp32(tmp_path: Path, lora: LoraConfig | None):
+    fine, coarse = (tune(tmp_path / str(b), config(lora=lora, bf16=b))[1].training_loss for b in (False, True))
+    assert coarse != fine
+    assert coarse == pytest.approx(fine, rel=0.02)
+
+
 def test_nothing_to_learn_from_is_refused(tmp_path: Path):
     with pytest.raises(TrainingDataRefused):
         Tuner(decoder(), config(), tmp_path, [])

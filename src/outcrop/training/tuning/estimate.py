@@ -68,9 +68,10 @@ def _memory_bytes(
     attention = c.head_dim * (3 * c.num_heads + 4 * c.num_kv_heads)
     per_layer = 8 * c.hidden_size + attention + 4 * c.intermediate_size
     activations = at_once * (c.num_layers * per_layer + 4 * c.hidden_size) * _FP32_BYTES
+    masks = 5 * at_once * min(config.row_tokens, at_once)  # packed rows: a boolean and an fp32 mask
     share = sum(e.trained_tokens for e in training) / max(1, sum(e.tokens for e in training))
     logits = int(at_once * share) * c.vocab_size * _FP32_BYTES * 3
-    return weights + own + states + activations + logits
+    return weights + own + states + activations + masks + logits
 
 
 def _seconds_per_token(
