@@ -10,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from audit_rig import ACCOUNT, NOON, OTHER, KeySealer, event, trail
 
+from audit_rig import ACCOUNT, NOON, OTHER, KeySealer, event, trail
 from outcrop.base.clock import FakeClock
 from outcrop.base.errors import AuditBroken, UserError
 from outcrop.trust.audit.digests import METADATA_SUFFIX, Delivery, Destination, string_to_sign

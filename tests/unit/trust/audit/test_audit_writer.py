@@ -12,8 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from audit_rig import NOON, KeySealer, event, trail
 
+from audit_rig import NOON, KeySealer, event, trail
 from outcrop.base.clock import FakeClock
 from outcrop.base.errors import AuditUnavailable, Unsealable, UserError
 from outcrop.trust.audit import State, Trail, TrailConfig, merkle
