@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from outcrop.base.arn import account_id
+from outcrop.base.errors import UserError
 from outcrop.cli.admin_common import Noun, Subparsers, opened, read_text, show
 from outcrop.service.admission.base import Quota
 from outcrop.service.admission.quotas import ANY, QuotaStore
@@ -73,6 +74,11 @@ def _add_quota(verbs: Subparsers, common: argparse.ArgumentParser) -> None:
 def run_set(args: argparse.Namespace) -> int:
     account = _account(args.limited)
     quota = Quota(args.rpm, args.tpm, args.concurrent, args.weight)
+    if (account, args.model, quota) == (ANY, ANY, Quota()):
+        raise UserError(
+            "No limit is given, and this would take away the one that holds for everybody.",
+            "Give --rpm, --tpm or --concurrent; `outcrop admin quota delete` removes a limit.",
+        )
     with opened(args) as (trust, _):
         QuotaStore(trust.database).put(account, args.model, quota)
     return show(args, _facts(account, args.model, quota), _line(account, args.model, quota))

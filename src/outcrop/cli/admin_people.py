@@ -79,9 +79,7 @@ def run_create_user(args: argparse.Namespace) -> int:
         issued = identity.keys.create(account, made.name) if args.key else None
     facts = {**_facts(made), "policies": args.policy}
     if issued is None:
-        return show(
-            args, facts, f"{made.arn} is made. A key for it: outcrop admin user create --key, or CreateAccessKey."
-        )
+        return show(args, facts, f"{made.arn} is made. A key for it: aws iam create-access-key --user-name {made.name}")
     key = {"access_key_id": issued.access_key_id, "secret_access_key": issued.secret_access_key}
     return show(
         args,

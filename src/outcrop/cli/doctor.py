@@ -116,6 +116,7 @@ def _data(data: Path) -> Iterator[Finding]:
     yield Finding("disk", "ok" if enough else "warning", f"{free / 1e9:.1f} GB free")
     yield _checked("deployment", lambda: _deployment(data))
     yield from _profile(data)
+    yield _checked("key store", lambda: _key_store(data))
     yield _checked("certificate", lambda: _certificate(data))
     yield _checked("models", lambda: _models(data))
 
@@ -134,6 +135,27 @@ def _profile(data: Path) -> Iterator[Finding]:
     for each in profiles.examine(profiles.Situation(settings, data), enforcing=False):
         status: Status = "ok" if each.ok else "failed" if each.level == "required" else "warning"
         yield Finding(f"{settings.profile}: {each.row.id}", status, each.seen, each.remedy)
+
+
+def _key_store(data: Path) -> str:
+    """Open and use it as a start would, but make none."""
+    from outcrop.base.deployment import Deployment  # noqa: PLC0415
+    from outcrop.service.settings import Settings  # noqa: PLC0415
+    from outcrop.service.trusted import require_keys  # noqa: PLC0415
+    from outcrop.trust.crypto.keystores.config import KEYS_FILE, KEYSTORE_DIRECTORY, open_key_store  # noqa: PLC0415
+
+    Deployment.load(data)  # before the first start nothing is made here
+    settings = Settings.load(data)
+    require_keys(settings, data)
+    config = settings.key_store
+    path = data / KEYSTORE_DIRECTORY / KEYS_FILE
+    if config.kind == "passphrase" and not path.exists():
+        raise NotFound(f"There is no {path}.", "`outcrop up` makes it at its first start.")
+    store = open_key_store(config, data)
+    try:
+        return store.check()
+    finally:
+        store.close()
 
 
 def _checked(name: str, look: Callable[[], str]) -> Finding:

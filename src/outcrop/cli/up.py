@@ -155,7 +155,7 @@ def _advise(service: Service, config: ServiceConfig) -> None:
 
 
 def _report(service: Service, config: ServiceConfig, listening: Listening) -> dict[str, object]:
-    keys = [key.access_key_id for key in service.identity.list_keys() if key.active]
+    keys = [key.access_key_id for key in service.identity.list_keys(service.deployment.scope.account) if key.active]
     return {
         "endpoint": listening.http_url or listening.https_url,
         "https_endpoint": listening.https_url,

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from outcrop.base.clock import Clock
 from outcrop.base.deployment import Deployment
+from outcrop.base.errors import KeyStoreUnavailable
 from outcrop.base.tables import Database
 from outcrop.service.secrets import DeploymentSecrets
-from outcrop.service.settings import Settings
+from outcrop.service.settings import DATABASE_FILE, Settings
 from outcrop.trust.crypto.keystores import EnvelopeSealer, KeyStore, open_key_store
+from outcrop.trust.crypto.keystores.config import KEYS_FILE, KEYSTORE_DIRECTORY
 from outcrop.trust.crypto.sealer import Sealer
 from outcrop.trust.identity import IdentityStore
 from outcrop.trust.identity.legacy import LEGACY_FILE
@@ -38,6 +40,7 @@ class Trust:
     def open(cls, data: Path, deployment: Deployment, clock: Clock) -> Trust:
         """The trust rooms of the data directory ``data``; several processes may have them open at once."""
         settings = Settings.load(data)
+        require_keys(settings, data)
         key_store = open_key_store(settings.key_store, data)
         try:
             database = Database(settings.database(data))
@@ -65,3 +68,15 @@ class Trust:
         """Let go of the database and the key store."""
         self.database.close()
         self.key_store.close()
+
+
+def require_keys(settings: Settings, data: Path) -> None:
+    """``KeyStoreUnavailable`` where what was sealed is there and its key store is not: a new one would open nothing,
+    and could be taken for the old one in the next backup. The key store is always made before the rest."""
+    path = data / KEYSTORE_DIRECTORY / KEYS_FILE
+    sealed = (data / DATABASE_FILE).exists() or (data / "audit" / "keys.json").exists()
+    if settings.key_store.kind == "passphrase" and sealed and not path.exists():
+        raise KeyStoreUnavailable(
+            f"{path} is missing, and what {data} holds was sealed under it.",
+            f"Put the directory {KEYSTORE_DIRECTORY} back from its backup.",
+        )

@@ -37,6 +37,7 @@ def one_key_store() -> Iterator[None]:
     store = MemoryKeyStore()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trusted, "open_key_store", lambda config, data: store)
+        patch.setattr(trusted, "require_keys", lambda settings, data: None)
         yield
 
 
@@ -195,6 +196,13 @@ def test_quotas_are_set_listed_and_deleted(admin: Admin, data: Path) -> None:
     assert "[OC-1404]" in admin("quota", "delete", *where, code=1)
     assert "cannot be 0" in admin("quota", "set", "--rpm", "0", code=1)
     assert admin("quota", "set", "--account", "not an account", "--rpm", "1", code=1)
+    assert admin("quota", "set", "--account", "444455556666")["requests_per_minute"] is None  # free of the one for all
+
+
+def test_a_quota_for_everybody_is_not_taken_away_by_naming_none(admin: Admin) -> None:
+    admin("quota", "set", "--rpm", "60")
+    assert "quota delete" in admin("quota", "set", code=1)
+    assert [row["requests_per_minute"] for row in admin("quota", "list")] == [60]
 
 
 def test_new_session_keys_leave_one_before_them(admin: Admin, data: Path) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from outcrop.base.clock import SystemClock
-from outcrop.base.errors import UserError
+from outcrop.base.deployment import Deployment
+from outcrop.base.errors import KeyStoreUnavailable, UserError
 from outcrop.base.tables import Database
+from outcrop.cli.main import main
 from outcrop.service.secrets import DeploymentSecrets
+from outcrop.service.trusted import Trust
 from outcrop.trust.crypto.keystores import MemoryKeyStore
 
 
@@ -39,3 +42,19 @@ def test_without_the_key_store_nothing_opens(tmp_path: Path) -> None:
     DeploymentSecrets(Database(tmp_path / "a.db"), MemoryKeyStore(), SystemClock()).get("s")
     with pytest.raises(UserError):
         DeploymentSecrets(Database(tmp_path / "a.db"), MemoryKeyStore(), SystemClock()).get("s")
+
+
+def test_no_new_key_store_is_made_where_one_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, away = tmp_path / "data", tmp_path / "away"
+    deployment = Deployment.create(data, region="us-east-1")
+    Trust.open(data, deployment, SystemClock()).close()
+    (data / "keystore").rename(away)
+    with pytest.raises(KeyStoreUnavailable, match="Put the directory keystore back"):
+        Trust.open(data, deployment, SystemClock())
+    assert not (data / "keystore").exists()
+    assert main(["doctor", "--data", str(data)]) == 1
+    assert "Put the directory keystore back" in capsys.readouterr().out
+    away.rename(data / "keystore")
+    Trust.open(data, deployment, SystemClock()).close()
+    main(["doctor", "--data", str(data)])
+    assert "ok       key store: " in capsys.readouterr().out

@@ -118,7 +118,8 @@ def find_passphrase(config: KeyStoreConfig, data_directory: Path, environment: M
         if not own.exists():
             if (own.parent / "keys.json").exists():
                 raise KeyStoreUnavailable(
-                    f"{own} is missing, and without it {own.parent} does not open.", "Restore it."
+                    f"{own} is missing, and without it {own.parent} does not open.",
+                    "Restore it; or, if the passphrase was kept elsewhere, restore the outcrop.toml that names it.",
                 )
             make_private_directory(own.parent)
             write_atomic(own, secrets.token_urlsafe(32).encode() + b"\n", private=True)
