@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,3 +95,11 @@ def read_text(path: Path) -> str:
 
 def _first_small(summary: str) -> str:
     return summary[0].lower() + summary[1:].rstrip(".")
+
+
+def require_writable(path: Path) -> None:
+    """``UserError`` where no file can be written at ``path``: to be known before the work, not after it."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(
+            f"{path} cannot be written.", "Name a file in a directory that is there and that you may write."
+        )

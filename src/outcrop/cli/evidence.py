@@ -60,7 +60,11 @@ def run_run(args: argparse.Namespace) -> int:
     from outcrop.assurance.evidence.oscal import component_definition  # noqa: PLC0415
     from outcrop.assurance.evidence.statement import results  # noqa: PLC0415
     from outcrop.base.files import write_atomic  # noqa: PLC0415
+    from outcrop.cli.admin_common import require_writable  # noqa: PLC0415
 
+    for path in (args.out, args.oscal):
+        if path is not None:
+            require_writable(path)
     checkout = Checkout.of_this_package()
     control_map = ControlMap.load()
     chosen = control_map.choose(args.control, args.framework)

@@ -19,6 +19,7 @@ from outcrop.base.deployment import Deployment
 from outcrop.base.errors import NotFound
 from outcrop.base.files import write_atomic
 from outcrop.cli.admin_bucket import opened
+from outcrop.cli.admin_common import require_writable
 from outcrop.service.accounts import Accounts, LogBucket
 from outcrop.service.invocations import log_files, records_in
 
@@ -72,6 +73,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
+    require_writable(args.file)
     with _records(args) as records:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     write_atomic(args.file, "".join(lines).encode(), private=True)
