@@ -90,6 +90,7 @@ def test_an_account_without_a_log_is_told_so(data: Path, tmp_path: Path, capsys:
     assert "logs no invocations" in capsys.readouterr().err
     assert run(data, "logs", "export", str(tmp_path / "out"), "--bucket", "none-such") == 1
     assert run(data, "logs", "export", str(tmp_path / "none" / "out")) == 1
+    assert "cannot be written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     run(data, "admin", "bucket", "create", "empty")
     assert run(data, "logs", "show", "--bucket", "empty") == 0
