@@ -198,10 +198,12 @@ class Database:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
                 raise  # a mistake in our SQL, not in the world
-            raise DatabaseUnusable(
-                f"{self.name} cannot be used: {cause}.",
-                "Check that its disk has room, that this user may write it, and that no other program holds it locked.",
-            ) from error
+            remedy = (
+                "Check that its disk has room, that this user may write it, and that no other program holds it locked."
+                if self.is_sqlite
+                else "Check that the server runs, that it can be reached from here, and that it lets this user in."
+            )
+            raise DatabaseUnusable(f"{self.name} cannot be used: {cause}.", remedy) from error
         except (DBAPIError, sqlite3.DatabaseError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if isinstance(error, IntegrityError) or _sqlstate(cause).startswith(_INTEGRITY):

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from outcrop.base.clock import SystemClock
 from outcrop.base.deployment import Deployment
-from outcrop.base.errors import NotFound, UserError
+from outcrop.base.errors import NotFound, QuotaReached, UserError
 from outcrop.service.trusted import Trust
 from outcrop.trust.identity import Credential, IdentityStore, KeyRecord, bearer
 
@@ -77,7 +77,10 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_create(args: argparse.Namespace) -> int:
     with _opened(args) as (deployment, store):
-        issued = store.create_key(deployment.account)
+        try:
+            issued = store.create_key(deployment.account)
+        except QuotaReached as error:
+            raise QuotaReached(f"{error.what}.", "Delete one first: outcrop key list, outcrop key delete ID") from None
     if args.json:
         print(json.dumps({**_facts(issued.record), "secret_access_key": issued.secret_access_key}))
         return 0

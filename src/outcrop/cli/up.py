@@ -41,7 +41,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser.add_argument(
         "--profile",
         choices=("dev", "standard", "strict", "airgap"),
-        help="what a new deployment is held to (default: dev); fixed afterwards in DIR/outcrop.toml",
+        help="what a new deployment is held to (default: dev); afterwards, accepts a change in DIR/outcrop.toml",
     )
     parser.add_argument(
         "--name",
@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         http_port=None if args.no_http else args.port,
         https_port=args.https_port,
         names=tuple(args.name),
+        new_profile=args.profile is not None,
     )
     try:
         import uvloop  # noqa: PLC0415

@@ -89,7 +89,7 @@ def assemble(
 ) -> Service:
     """Everything but sockets. ``engines`` replaces the computing engines, for tests and benchmarks."""
     clock = clock or SystemClock()
-    trust = Trust.open(config.data, deployment, clock)
+    trust = Trust.open(config.data, deployment, clock, new_profile=config.new_profile)
     first_key = trust.identity.ensure_account(deployment.partition, deployment.scope.account)
     registry = ModelRegistry(config.data / MODELS_FOLDER, sealed_files=VaultedFiles(trust.vault, deployment.scope))
     accounts = Accounts(trust.database, clock)

@@ -35,6 +35,8 @@ class ServiceConfig:
     https_port: int = 8443
     names: tuple[str, ...] = ()
     """Host names, besides the loopback ones, that requests may be sent to and that the TLS certificate carries."""
+    new_profile: bool = False
+    """The operator named the profile at this start: one other than that held to so far is meant."""
     limits: Limits = field(default_factory=Limits)
     engine: EngineConfig = field(default_factory=EngineConfig)
     gate: GateConfig = field(default_factory=GateConfig)

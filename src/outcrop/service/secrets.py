@@ -45,6 +45,16 @@ class DeploymentSecrets:
                 {"name": name, "old": newest - VERSIONS_KEPT},
             )
 
+    def replace(self, name: str, value: bytes) -> None:
+        """``value`` alone from now on, as a new version; what was before it is destroyed."""
+        newest = max((row["version"] for row in self._rows(name)), default=0) + 1
+        self._add(name, newest, value)
+        with self._database.transaction() as transaction:
+            transaction.execute(
+                "DELETE FROM deployment_secrets WHERE name = :name AND version < :newest",
+                {"name": name, "newest": newest},
+            )
+
     def _add(self, name: str, version: int, value: bytes) -> None:
         wrapped = self._key_store.wrap(DEPLOYMENT_KEY, Secret(value), _context(name, version))
         with self._database.transaction() as transaction:

@@ -75,7 +75,7 @@ def choose_profile(data: Path, profile: Profile) -> None:
         if present != profile:
             raise UserError(
                 f"{data} is set up with the profile {present}, not {profile}.",
-                f"Edit profile in {path}, then start again.",
+                f"Edit profile in {path}, then start again in the same words.",
             )
         return
     make_private_directory(data)

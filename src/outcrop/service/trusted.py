@@ -7,10 +7,10 @@ from pathlib import Path
 
 from outcrop.base.clock import Clock
 from outcrop.base.deployment import Deployment
-from outcrop.base.errors import KeyStoreUnavailable
+from outcrop.base.errors import KeyStoreUnavailable, UserError
 from outcrop.base.tables import Database
 from outcrop.service.secrets import DeploymentSecrets
-from outcrop.service.settings import DATABASE_FILE, Settings
+from outcrop.service.settings import DATABASE_FILE, SETTINGS_FILE, Settings
 from outcrop.trust.crypto.keystores import EnvelopeSealer, KeyStore, open_key_store
 from outcrop.trust.crypto.keystores.config import KEYS_FILE, KEYSTORE_DIRECTORY
 from outcrop.trust.crypto.sealer import Sealer
@@ -20,6 +20,7 @@ from outcrop.trust.identity.sessions import SessionKeys, Sessions
 from outcrop.trust.keys import KeyService, Vault
 
 SESSION_SECRET = "sessions"  # noqa: S105 - its name
+PROFILE_SECRET = "profile"  # noqa: S105 - no secret, kept where nobody edits it by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,11 @@ class Trust:
     vault: Vault
 
     @classmethod
-    def open(cls, data: Path, deployment: Deployment, clock: Clock) -> Trust:
-        """The trust rooms of the data directory ``data``; several processes may have them open at once."""
+    def open(cls, data: Path, deployment: Deployment, clock: Clock, *, new_profile: bool = False) -> Trust:
+        """The trust rooms of the data directory ``data``; several processes may have them open at once.
+
+        ``new_profile`` accepts a profile other than the one held to so far.
+        """
         settings = Settings.load(data)
         require_keys(settings, data)
         key_store = open_key_store(settings.key_store, data)
@@ -48,6 +52,7 @@ class Trust:
             key_store.close()
             raise
         secrets = DeploymentSecrets(database, key_store, clock)
+        hold_profile(secrets, settings, data, new_profile=new_profile)
         sealer = EnvelopeSealer(key_store, clock=clock)
         identity = IdentityStore(database, clock, sealer)
         identity.import_legacy(data / LEGACY_FILE)  # with PostgreSQL it does not lie beside the database
@@ -68,6 +73,20 @@ class Trust:
         """Let go of the database and the key store."""
         self.database.close()
         self.key_store.close()
+
+
+def hold_profile(secrets: DeploymentSecrets, settings: Settings, data: Path, *, new_profile: bool) -> None:
+    """``UserError`` where the settings name another profile than the deployment was held to: a lost or restored
+    ``outcrop.toml`` must not quietly make a strict deployment a lax one."""
+    held = secrets.get(PROFILE_SECRET, settings.profile.encode())[0].reveal_text()
+    if held == settings.profile:
+        return
+    if not new_profile:
+        raise UserError(
+            f"{data} is held to the profile {held}, and {SETTINGS_FILE} there says {settings.profile}, or is missing.",
+            f"Put the file back, or accept the change with: outcrop up --profile {settings.profile}",
+        )
+    secrets.replace(PROFILE_SECRET, settings.profile.encode())
 
 
 def require_keys(settings: Settings, data: Path) -> None:

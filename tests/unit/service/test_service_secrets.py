@@ -12,6 +12,7 @@ from outcrop.base.errors import KeyStoreUnavailable, UserError
 from outcrop.base.tables import Database
 from outcrop.cli.main import main
 from outcrop.service.secrets import DeploymentSecrets
+from outcrop.service.settings import choose_profile
 from outcrop.service.trusted import Trust
 from outcrop.trust.crypto.keystores import MemoryKeyStore
 
@@ -58,3 +59,22 @@ def test_no_new_key_store_is_made_where_one_is_missing(tmp_path: Path, capsys: p
     Trust.open(data, deployment, SystemClock()).close()
     main(["doctor", "--data", str(data)])
     assert "ok       key store: " in capsys.readouterr().out
+
+
+def test_the_profile_is_held_when_its_file_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery staple")
+    passphrase.chmod(0o600)
+    monkeypatch.setenv("OUTCROP_PASSPHRASE_FILE", str(passphrase))
+    data = tmp_path / "data"
+    deployment = Deployment.create(data)
+    choose_profile(data, "standard")
+    Trust.open(data, deployment, SystemClock()).close()
+    (data / "outcrop.toml").unlink()
+    with pytest.raises(UserError, match=r"held to the profile standard.*outcrop up --profile dev"):
+        Trust.open(data, deployment, SystemClock())
+    Trust.open(data, deployment, SystemClock(), new_profile=True).close()  # the operator means it
+    Trust.open(data, deployment, SystemClock()).close()
+    (data / "outcrop.toml").write_text('profile = "standard"\n')
+    with pytest.raises(UserError, match="held to the profile dev"):
+        Trust.open(data, deployment, SystemClock())
