@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,9 @@ from outcrop.trust.crypto.hashes import constant_time_equal, hmac_sha256
 KEPT = timedelta(days=90)
 RESULTS_MAX = 50
 RECORDS_PER_ROUND = 2000
+GENTLE_RECORDS = 16
+GENTLE_PAUSE_S = 0.01
+"""Small steps, since requests wait behind each (bench/gateway.py: p99 28 ms with whole rounds, 2 without an index)."""
 
 ATTRIBUTES: Mapping[str, str] = {
     "EventId": "event_id",
@@ -81,14 +85,20 @@ class EventIndex:
         self._token_key = token_key
         self._clock = clock
 
-    def catch_up(self, size: int) -> int:
-        """Take in the records from where the index stands up to ``size``, the tree size of a head; how many."""
+    def catch_up(self, size: int, *, gently: bool = False) -> int:
+        """Take in the records from where the index stands up to ``size``, the tree size of a head; how many.
+
+        ``gently`` goes in small steps with pauses, so that requests served meanwhile do not wait for the interpreter;
+        where much is outstanding it goes at full speed all the same.
+        """
         taken = 0
         while True:
             position = self._position()
             if position >= size:
                 return taken
-            records = list(islice(signed_records(self._directory, position), min(RECORDS_PER_ROUND, size - position)))
+            small = gently and size - position <= RECORDS_PER_ROUND
+            count = min(GENTLE_RECORDS if small else RECORDS_PER_ROUND, size - position)
+            records = list(islice(signed_records(self._directory, position), count))
             if not records:
                 return taken
             with self._database.transaction() as transaction:
@@ -97,6 +107,8 @@ class EventIndex:
                 self._take(transaction, records)
                 self._advance(transaction, records[-1][0] + 1)
             taken += len(records)
+            if small:
+                time.sleep(GENTLE_PAUSE_S)
 
     def lookup(self, query: Query, count: int = RESULTS_MAX, token: str | None = None) -> tuple[list[FoundEvent], str]:
         """At most ``count`` events, newest first, and the token of the next page (empty on the last).

@@ -51,6 +51,11 @@ class AuditKeeper:
         if head is not None:
             self.index.catch_up(head.tree_size)
 
+    def _follow_gently(self) -> None:
+        head = self.trail.head()
+        if head is not None:
+            self.index.catch_up(head.tree_size, gently=True)
+
     def take_in(self) -> None:
         """Record what commands of the operator left."""
         Spool(self.trail.directory).drain(self.trail)
@@ -76,7 +81,7 @@ class AuditKeeper:
     def _run(self) -> None:
         while not self._end.wait(LOOK_EVERY_S):
             self._try(self.take_in)
-            self._try(self.follow)
+            self._try(self._follow_gently)
             now_s = self._clock.monotonic_s()
             if now_s - self._delivered_s >= DELIVER_EVERY_S:
                 self._delivered_s = now_s
