@@ -84,6 +84,7 @@ class EventIndex:
         self._log = log
         self._token_key = token_key
         self._clock = clock
+        self._last: tuple[int, Line] | None = None  # the record taken in last, from which the log is read on
 
     def catch_up(self, size: int, *, gently: bool = False) -> int:
         """Take in the records from where the index stands up to ``size``, the tree size of a head; how many.
@@ -98,7 +99,7 @@ class EventIndex:
                 return taken
             small = gently and size - position <= RECORDS_PER_ROUND
             count = min(GENTLE_RECORDS if small else RECORDS_PER_ROUND, size - position)
-            records = list(islice(signed_records(self._directory, position), count))
+            records = list(islice(signed_records(self._directory, position, self._last), count))
             if not records:
                 return taken
             with self._database.transaction() as transaction:
@@ -106,6 +107,7 @@ class EventIndex:
                     continue  # another process was faster
                 self._take(transaction, records)
                 self._advance(transaction, records[-1][0] + 1)
+            self._last = records[-1]
             taken += len(records)
             if small:
                 time.sleep(GENTLE_PAUSE_S)

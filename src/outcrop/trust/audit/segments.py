@@ -111,18 +111,23 @@ def read_line(segment: Path, offset: int) -> Line:
     raise broken(f"{segment.name}, byte {offset}", "no whole line begins here")
 
 
-def signed_records(directory: Path, first: int = 0) -> Iterator[tuple[int, Line]]:
+def signed_records(
+    directory: Path, first: int = 0, after: tuple[int, Line] | None = None
+) -> Iterator[tuple[int, Line]]:
     """The records from index ``first`` on that a head covers, in order. Checks their order, not their hashes.
 
-    A record of a commit that is under way is left out, so this may run beside a writer.
+    A record of a commit that is under way is left out, so this may run beside a writer. ``after`` is the record before
+    ``first`` where it is at hand: then nothing before it is read again.
     """
     every = segments(directory)
     for number, segment in enumerate(every):
         if number + 1 < len(every) and first_index(every[number + 1]) <= first:
             continue
-        index = first_index(segment)
+        index, offset = first_index(segment), 0
+        if after is not None and after[0] == first - 1 and after[1].segment == segment:
+            index, offset = first, after[1].end
         waiting: list[tuple[int, Line]] = []
-        for found in whole_lines(segment):
+        for found in whole_lines(segment, offset):
             if found.kind == "R":
                 if not found.payload.startswith(b'{"index":%d,' % index):
                     raise broken(found.place, f"record {index} is expected here")
